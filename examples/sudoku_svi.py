@@ -1,0 +1,152 @@
+"""GRAM learns Sudoku by stochastic variational inference, then gives several answers to one puzzle.
+
+Without options: 4×4 puzzles, one or many solutions each, in minutes on a CPU; the paper's 9×9 model on CUDA.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from rich.console import Console
+
+import gram_ppl as gp
+from gram_ppl import report
+
+console = Console()
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Settings for one size of board; ``fit`` and ``model`` are arguments of gp.fit and of GRAM."""
+
+    clues: tuple[float, float]  # shares of the cells, training puzzles
+    held_clues: tuple[float, float]  # the same, unseen puzzles
+    held_out: int  # unseen puzzles of the test
+    beta: gp.LogLinear
+    fit: dict[str, Any]
+    model: dict[str, Any] = field(default_factory=dict)
+    steps: int = 16
+
+
+SMALL = Preset((0.25, 0.5), (0.25, 0.5), 500, gp.LogLinear(10, 0.3), {"updates": 2400, "batch_size": 64})
+LARGE = Preset(
+    (0.31, 0.68), (0.49, 0.49), 200, gp.LogLinear(10, 2), {"updates": 8000, "batch_size": 32}, {"positions": False}
+)
+PAPER = Preset(
+    (0.21, 0.68), (0.31, 0.68), 500, gp.LogLinear(0.1, 0.1),
+    {"updates": 50_000, "batch_size": 768, "lr": 1e-4, "weight_decay": 1.0, "ema": 0.9999},
+    {"width": 512, "hidden": 512, "layers": 2, "low_steps": 6, "transitions": 3, "supervision": 16, "registers": 16,
+     "mixer": gp.nn.TokenMixing(512)},
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the command line asked for; kept in the folder, so that --resume needs nothing else."""
+
+    box: Sequence[int]
+    data: str | None
+    held_out: int | None
+    updates: int | None
+    samples: int
+    steps: int | None
+    compare: bool
+    seed: int
+    cuda: bool
+
+    def preset(self) -> Preset:
+        return SMALL if self.box[0] * self.box[1] < 9 else PAPER if self.cuda else LARGE
+
+    def task(self) -> gp.tasks.Sudoku:
+        preset, cells = self.preset(), (self.box[0] * self.box[1]) ** 2
+        clues, held = ((round(low * cells), round(high * cells)) for low, high in (preset.clues, preset.held_clues))
+        num = self.held_out or preset.held_out
+        options = {"clues": clues, "num_test": num, "num_validation": max(1, num // 2)}
+        if self.data is None:
+            return gp.tasks.Sudoku(tuple(self.box), held_clues=held, **options)
+        return gp.tasks.Sudoku(tuple(self.box), data=self.data, reveal=(0, cells // 2), mix=0.3, **options)
+
+
+def train(run: Run, task: gp.tasks.Sudoku, out: Path, resume: bool, deterministic: bool = False) -> tuple[Any, Any]:
+    """Train one model, draw its curves, measure it on the test puzzles."""
+    preset = run.preset()
+    model = gp.models.GRAM(task.spec, seed=run.seed, **preset.model)
+    guide: gp.Guide = gp.guides.AmortizedGuide(model, seed=run.seed)
+    if deterministic:
+        model = model.deterministic()
+        guide = gp.guides.Empty(model)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    console.print(f"\n[bold]{'Deterministic' if deterministic else 'GRAM'}[/], {parameters:,} parameters")
+    history = gp.fit(
+        model, guide, task, seed=run.seed, objective=gp.SegmentELBO(preset.beta), out=out,
+        evaluate_steps=run.steps or preset.steps, resume=resume and (out / gp.STATE_FILE).exists(),
+        **preset.fit | ({"updates": run.updates} if run.updates else {}),
+    )  # fmt: skip
+    report.training_curves(history, out / "training.png")
+    samples = 1 if deterministic else run.samples  # all answers of a deterministic model are the same
+    metrics = gp.metrics.evaluate(model, task, num_samples=samples, steps=run.steps or preset.steps, seed=run.seed)
+    last = history[-1]
+    return model, metrics | {"train_seconds": last.seconds, "updates": last.update, "parameters": parameters}
+
+
+def show(run: Run, task: gp.tasks.Sudoku, model: Any, x: torch.Tensor, title: str) -> None:
+    """One puzzle and the different answers to it that the verifier accepts, side by side."""
+    found = gp.rollout(model, x[None], num_samples=run.samples, steps=run.steps or run.preset().steps).tokens.cpu()
+    answers = found[gp.select.distinct(found, task.verify(x, found))]
+    console.print(f"\n{title}: {len(answers)} different verified answers in {run.samples} samples")
+    console.print(report.boards(task, x, answers[:6]))
+
+
+def execute(run: Run, out: Path, resume: bool, puzzle: str | None) -> None:
+    """Everything the example does."""
+    task = run.task()
+    own = None if puzzle is None else task.parse(puzzle)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "run.json").write_text(json.dumps(asdict(run), indent=2))
+    model, metrics = train(run, task, out, resume)
+    columns = {"GRAM": metrics}
+    if run.compare:
+        _, columns["deterministic"] = train(run, task, out / "deterministic", resume, deterministic=True)
+    console.print("\n", report.metrics_table(f"{metrics['num_test']} unseen puzzles", columns))
+    (out / "metrics.json").write_text(json.dumps(columns.pop("GRAM") | columns, indent=2))
+    puzzles = task.inputs("test")
+    several = next((x for x in puzzles if 4 <= len(task.solutions(x, limit=7)) <= 6), puzzles[0])
+    show(run, task, model, several, "An unseen puzzle")
+    if own is not None:
+        show(run, task, model, own, "Your puzzle")
+    console.print(f"\nCheckpoint, metrics.json and training.png are in {out}")
+
+
+def main(
+    box: Annotated[tuple[int, int] | None, typer.Option(help="Rows and columns of a box.")] = None,
+    data: Annotated[str | None, typer.Option(help="CSV of the Sudoku-Extreme format.")] = None,
+    held_out: Annotated[int | None, typer.Option(min=1, help="Unseen puzzles of the test.")] = None,
+    updates: Annotated[int | None, typer.Option(min=1, help="Training segments.")] = None,
+    samples: Annotated[int, typer.Option(min=1, help="Trajectories for each test puzzle.")] = 20,
+    steps: Annotated[int | None, typer.Option(min=1, help="Supervision steps of a test trajectory.")] = None,
+    puzzle: Annotated[str | None, typer.Option(help="A puzzle of your own, row by row, . for blank.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for checkpoint, metrics and picture.")] = Path("runs/sudoku"),
+    resume: Annotated[Path | None, typer.Option(help="Folder of an interrupted run to go on with.")] = None,
+    compare: Annotated[bool, typer.Option(help="Train a deterministic model of the same size as well.")] = False,
+    seed: Annotated[int, typer.Option(help="Of weights, data and noise.")] = 0,
+) -> None:
+    """Train, solve held-out puzzles, show one with several answers, leave checkpoint, metrics.json and a picture."""
+    cuda = torch.cuda.is_available()
+    size = box or ((3, 3) if cuda or data else (2, 2))
+    try:
+        run = Run(size, data, held_out, updates, samples, steps, compare, seed, cuda)
+        if resume is not None:
+            run = Run(**json.loads((resume / "run.json").read_text()))
+        execute(run, resume or out, resume is not None, puzzle)
+    except (ValueError, OSError, gp.NonFiniteLoss) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    typer.run(main)

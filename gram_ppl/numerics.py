@@ -1,0 +1,36 @@
+"""How numbers are computed where speed matters: precision by device, no argument validation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pyro
+import torch
+
+VALIDATIONS = ("validate_infer", "validate_poutine", "validate_distributions_pyro", "validate_distributions_torch")
+
+
+def use_bf16(device: torch.device) -> bool:
+    """Whether bfloat16 autocast pays: on CUDA, and on processors with bfloat16 instructions.
+
+    Other processors emulate it and are several times slower.
+    """
+    return device.type == "cuda" or (device.type == "cpu" and torch.cpu._is_avx512_bf16_supported())
+
+
+@contextmanager
+def fast(device: torch.device) -> Iterator[None]:
+    """Within: no validation of distributions and sites, bf16 autocast where it pays; all restored afterwards.
+
+    On the CPU float32 products take the oneDNN kernels ("medium"), up to twice as fast as the default ones.
+    """
+    precision = torch.get_float32_matmul_precision()
+    if device.type == "cpu":
+        torch.set_float32_matmul_precision("medium")
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=use_bf16(device))
+    try:
+        with pyro.settings.context(**dict.fromkeys(VALIDATIONS, False)), autocast:
+            yield
+    finally:
+        torch.set_float32_matmul_precision(precision)

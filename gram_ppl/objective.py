@@ -1,0 +1,165 @@
+"""The objective of a supervision step: negative log-likelihood plus a balanced, weighted KL (eq. 14)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from pyro import poutine
+from pyro.distributions.util import detach
+from pyro.infer import TraceMeanField_ELBO
+from torch import Tensor, nn
+from torch.distributions import kl_divergence
+
+from .guide import Guide
+from .poutine import GradientWindow, Record, Replay
+from .state import Latent, SegmentInfo
+
+
+@dataclass(frozen=True)
+class LogLinear:
+    """β from ``first`` to ``last``: constant until ``start``, log-linear to ``stop``, constant again.
+
+    ``start`` and ``stop`` are fractions of the whole training. β goes from high to low: under a high β the
+    prior learns to carry the answer before the posterior may buy it.
+    """
+
+    first: float = 10.0
+    last: float = 0.3
+    start: float = 0.3
+    stop: float = 0.7
+
+    def __call__(self, progress: float) -> float:
+        """β at ``progress`` in [0, 1]."""
+        part = min(max((progress - self.start) / max(self.stop - self.start, 1e-12), 0.0), 1.0)
+        return float(self.first * (self.last / self.first) ** part)
+
+
+class SegmentELBO(TraceMeanField_ELBO):
+    """Loss of a segment, NLL + β · Σ [balance · KL(sg q ‖ p) + (1 − balance) · KL(q ‖ sg p)], over L_out · B.
+
+    NLL and KL are summed over tokens and dimensions. The KL is that of the charged sites, analytic where
+    the two families have one, else from the sample. Gradients flow through the last transition of each
+    supervision step only. With β = 1 the value is L_out · B times smaller than the stock ELBO's, otherwise
+    equal to it, at any balance.
+
+    ``elbo(model, guide)`` is an ``nn.Module`` whose call gives ``(loss, SegmentInfo)``; the class also works in
+    ``pyro.infer.SVI``.
+
+    Args:
+        beta: weight of the KL, a number or a function of the progress in [0, 1].
+        balance: share of the KL's gradient that trains the prior (0.8, as in DreamerV2, arXiv 2010.02193);
+            None for the plain KL, which is the gradient of the bound itself.
+    """
+
+    def __init__(self, beta: float | Callable[[float], float] = 1.0, balance: float | None = 0.8) -> None:
+        super().__init__()
+        self.schedule = beta if callable(beta) else lambda progress: beta
+        self.balance = balance
+        self.beta = self.schedule(0.0)
+
+    def set_progress(self, progress: float) -> None:
+        """Move β to where training stands, ``progress`` in [0, 1]."""
+        self.beta = self.schedule(progress)
+
+    def __call__(self, model: nn.Module, guide: nn.Module) -> Segment:  # type: ignore[override]
+        """Bind model and guide into a module that yields ``(loss, SegmentInfo)``."""
+        return Segment(model, guide, self)
+
+    def run(self, model: Any, guide: Any, args: Any, kwargs: Any) -> tuple[Any, Any, Any]:
+        """One pass under the gradient window: model trace, guide trace, the model's return value.
+
+        The model handed in is the one that runs, whatever handlers it wears.
+        """
+        with GradientWindow():
+            own = poutine.unwrap(guide)
+            if isinstance(own, Guide):
+                own.run(model, *args, **kwargs)
+                returned = own.returned
+                return *own.get_traces(), returned
+            guide_trace = Record()(guide).get_trace(*args, **kwargs)
+            model_trace = Record()(Replay(trace=guide_trace)(model)).get_trace(*args, **kwargs)
+            return model_trace, guide_trace, model_trace.nodes["_RETURN"]["value"]
+
+    def terms(self, model_trace: Any, guide_trace: Any) -> tuple[Tensor, Tensor, Tensor]:
+        """NLL, charged KL and balanced KL of each row, ``[B]`` nats.
+
+        Raises:
+            ValueError: a charged posterior is not reparametrized, so its gradient would be wrong in silence.
+        """
+        observed = model_trace.nodes["y"]
+        nll = -observed["fn"].log_prob(observed["value"])
+        kl = balanced = torch.zeros_like(nll)
+        for name, site in guide_trace.nodes.items():
+            if site["type"] != "sample" or name not in model_trace.nodes:
+                continue
+            q, p = site["fn"], model_trace.nodes[name]["fn"]
+            if q is p or not model_trace.nodes[name]["infer"].get("charged", False):
+                continue
+            if not q.has_rsample:
+                raise ValueError(f"the posterior at {name!r} has no reparametrized samples, so no gradient either")
+            plain, mixed = self.divergence(q, p, site["value"])
+            kl, balanced = kl + plain, balanced + mixed
+        return nll, kl, balanced
+
+    def divergence(self, q: Any, p: Any, value: Tensor) -> tuple[Tensor, Tensor]:
+        """KL(q ‖ p) of each row for reporting (no gradient), and the balanced one for training, ``[B]``."""
+        if self.balance is None:
+            kl = _kl(q, p, value)
+            return kl.detach(), kl
+        to_prior = _kl(detach(q), p, value.detach())
+        to_posterior = _kl(q, detach(p), value)
+        return to_prior.detach(), self.balance * to_prior + (1 - self.balance) * to_posterior
+
+    def _get_trace(self, model: Any, guide: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
+        model_trace, guide_trace, _ = self.run(model, guide, args, kwargs)
+        return model_trace, guide_trace
+
+    def _differentiable_loss_particle(self, model_trace: Any, guide_trace: Any) -> tuple[float, Tensor]:
+        nll, _, balanced = self.terms(model_trace, guide_trace)
+        loss = self.reduce(nll, balanced, model_trace)
+        return loss.item(), loss
+
+    def reduce(self, nll: Tensor, balanced: Tensor, model_trace: Any) -> Tensor:
+        """The scalar loss, in nats a token."""
+        return (nll + self.beta * balanced).mean() / model_trace.nodes["y"]["value"].shape[-1]
+
+
+def _kl(q: Any, p: Any, value: Tensor) -> Tensor:
+    try:
+        return kl_divergence(q, p)
+    except NotImplementedError:
+        return q.log_prob(value) - p.log_prob(value)
+
+
+class Segment(nn.Module):
+    """Model, guide and objective bound: call it as the model, get ``(loss, SegmentInfo)``."""
+
+    def __init__(self, model: Any, guide: Any, elbo: SegmentELBO) -> None:
+        super().__init__()
+        self.model = model
+        if not isinstance(model, nn.Module):  # it wears handlers; its parameters are the segment's all the same
+            self.program = poutine.unwrap(model)
+        self.guide = guide
+        self.elbo = elbo
+
+    def forward(
+        self, x: Tensor | None, y: Tensor, *, latent: Latent | None = None, steps: int = 1
+    ) -> tuple[Tensor, SegmentInfo]:
+        """Loss and info of ``steps`` supervision steps from ``latent`` (z_0 if not given)."""
+        traces = self.elbo.run(self.model, self.guide, (x, y), {"latent": latent, "steps": steps})
+        model_trace, guide_trace, (z, _) = traces
+        nll, kl, balanced = self.elbo.terms(model_trace, guide_trace)
+        loss = self.elbo.reduce(nll, balanced, model_trace)
+        with torch.no_grad():
+            guess = model_trace.nodes["y"]["fn"].base_dist.logits.argmax(dim=-1)
+            info = SegmentInfo(
+                latent=Latent(z.h.detach(), z.l.detach()),
+                nll=nll.detach().mean(),
+                kl=kl.mean(),
+                kl_rows=kl,
+                correct=guess == model_trace.nodes["y"]["value"],
+            )
+        return loss, info

@@ -1,0 +1,51 @@
+"""The named tuples that travel between task, model, guide, objective, training and inference.
+
+B batch rows, N trajectories of a row, L latent tokens, L_in and L_out input and output tokens, D width.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class Batch(NamedTuple):
+    """What a task gives to training."""
+
+    x: Tensor  # [B, L_in] int64, input tokens
+    y: Tensor  # [B, L_out] int64, one solution of each x, drawn uniformly among its solutions
+
+
+class Latent(NamedTuple):
+    """The latent state z = (h, l) at the end of a supervision step (paper, section 3)."""
+
+    h: Tensor  # [B, L, D] high-level state, the one that is decoded
+    l: Tensor  # [B, L, D] low-level state
+
+
+class SegmentInfo(NamedTuple):
+    """What one evaluation of the segment objective leaves behind; all tensors detached."""
+
+    latent: Latent  # state after the segment, to be carried into the next one
+    nll: Tensor  # [] nats a puzzle: -log p(y | h_T), mean over the batch
+    kl: Tensor  # [] nats a puzzle: the charged KL, mean over the batch
+    kl_rows: Tensor  # [B] nats: the charged KL of each row
+    correct: Tensor  # [B, L_out] bool: argmax p(y | h_T) equals y
+
+
+class Rollouts(NamedTuple):
+    """N trajectories of the prior for each of B inputs, decoded after the last supervision step."""
+
+    tokens: Tensor  # [B, N, L_out] int64, argmax of the decoder
+    log_prob: Tensor  # [B, N] log p(tokens | h): the decoder's confidence in its own answer, nats
+
+
+class Answers(NamedTuple):
+    """One selected answer for each of B inputs."""
+
+    tokens: Tensor  # [B, L_out] int64
+    verified: Tensor  # [B] bool, by the task's verifier
+    score: Tensor  # [B] the selector's score, a share in [0, 1] for votes
+    chosen: Tensor  # [B] int64, which of the N trajectories
+    rollouts: Rollouts  # all N of them

@@ -1,0 +1,385 @@
+"""The one training loop: stochastic variational inference by deep-supervision segments.
+
+The batch holds rows at every stage of their trajectory. One update is one segment: each row runs one supervision
+step from the latent that it carries; then the oldest N_sup-th of the rows gives way to fresh puzzles at z_0.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from . import checkpoint
+from .infer import rollout
+from .numerics import fast
+from .objective import LogLinear, Segment, SegmentELBO
+from .state import Batch, Latent
+from .tasks.base import Task
+
+STATE_FILE = "state.safetensors"
+
+
+class NonFiniteLoss(RuntimeError):
+    """The loss or its gradient became NaN or infinite; the message says at which update and site."""
+
+
+class Record(NamedTuple):
+    """Means since the record before; nats are per puzzle."""
+
+    update: int
+    seconds: float  # of training so far
+    beta: float
+    loss: float  # nats a token
+    nll: float
+    kl: float  # charged KL, all rows
+    kl_first: float  # charged KL of rows in their first supervision step: the alarm of a private channel
+    posterior_error: float  # share of wrong tokens, all segments, under the posterior
+    prior_accuracy: float | None = None  # full prior rollouts on validation puzzles; None where not measured
+
+
+History = list[Record]
+
+
+class Carry(NamedTuple):
+    """The rows in flight; group g = update mod N_sup is the next to be replaced."""
+
+    x: Tensor  # [B, L_in]
+    y: Tensor  # [B, L_out]
+    latent: Latent  # [B, L, D] each
+
+
+def fit(
+    model: nn.Module,
+    guide: nn.Module,
+    task: Task,
+    *,
+    updates: int = 3000,
+    batch_size: int = 64,
+    seed: int = 0,
+    objective: SegmentELBO | None = None,
+    lr: float = 1e-3,
+    weight_decay: float = 0.1,
+    betas: tuple[float, float] = (0.9, 0.95),
+    clip: float = 1.0,
+    warmup: int = 50,
+    decay: float = 0.3,
+    final: float = 0.05,
+    ema: float = 0.999,
+    evaluations: int = 10,
+    evaluate_on: int = 200,
+    evaluate_steps: int | None = None,
+    out: str | Path | None = None,
+    checkpoint_every: int | None = None,
+    resume: bool = False,
+    device: str | torch.device | None = None,
+    progress: bool = True,
+) -> History:
+    """Train model and guide by SVI; they end with the averaged weights that were best on prior rollouts.
+
+    Args:
+        model: the program, with ``initial(batch)`` and ``supervision`` (N_sup).
+        guide: its guide.
+        task: gives batches, validation puzzles and the verifier.
+        updates: segments, each with one optimiser step.
+        batch_size: rows B in flight, a multiple of N_sup.
+        seed: of the data and of the noise. The same seed gives the same run on the same machine.
+        objective: ``SegmentELBO(LogLinear())`` if not given.
+        lr, weight_decay, betas, clip: AdamW and the norm that gradients are clipped to; norms, biases, embeddings,
+            registers and relation scalars are not decayed.
+        warmup, decay, final: updates of linear warm-up; the share of training, at its end, in which the rate falls
+            linearly to ``final`` times its height.
+        ema: decay of the weight average, ramped up from zero.
+        evaluations: how often, evenly spaced, prior accuracy is measured on validation puzzles.
+        evaluate_on, evaluate_steps: with how many puzzles, and supervision steps (N_sup if not given).
+        out: folder for ``model.safetensors`` (best weights) and ``state.safetensors`` (to resume).
+        checkpoint_every: updates between two writings of the state; a fiftieth of the run if not given.
+        resume: continue from the state in ``out``; the result is that of the uninterrupted run, bit for bit.
+        device: CUDA when present, else the CPU.
+        progress: show a progress bar.
+
+    Raises:
+        ValueError: an argument out of range.
+        CheckpointError: nothing to resume, or a state that belongs to other settings.
+        NonFiniteLoss: the loss became NaN or infinite; nothing was overwritten after the last good checkpoint.
+    """
+    settings = {
+        "updates": updates, "batch_size": batch_size, "seed": seed, "lr": lr, "weight_decay": weight_decay,
+        "betas": list(betas), "clip": clip, "warmup": warmup, "decay": decay, "final": final, "ema": ema,
+        "evaluations": evaluations, "evaluate_on": evaluate_on, "evaluate_steps": evaluate_steps,
+    }  # fmt: skip
+    trainer = Trainer(model, guide, task, objective or SegmentELBO(LogLinear()), settings, device)
+    folder = None if out is None else Path(out)
+    checkpoint_every = checkpoint_every or max(1, updates // 50)
+    if resume:
+        if folder is None:
+            raise ValueError("resume=True needs out=, the folder to resume from")
+        trainer.restore(folder)
+    with _bar(progress) as bar:
+        line = bar.add_task("", total=updates, completed=trainer.update, note="")
+        while trainer.update < updates:
+            record = trainer.step()
+            bar.advance(line)
+            if record is not None:
+                bar.update(line, note=_note(record, trainer.update / max(trainer.seconds, 1e-9)))
+                if progress and record.prior_accuracy is not None:
+                    bar.console.print(f"update {record.update:>6}   {_note(record)}", highlight=False)
+            if folder is not None and (trainer.update % checkpoint_every == 0 or trainer.update == updates):
+                trainer.store(folder)
+    trainer.finish(folder)
+    return trainer.history
+
+
+class Trainer:
+    """The state of one run: everything that :func:`fit` needs to take one update, store it and go on.
+
+    Args:
+        model, guide, task, objective: as for :func:`fit`.
+        settings: the numbers of :func:`fit`.
+        device: CUDA when present, else the CPU.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        guide: nn.Module,
+        task: Task,
+        objective: SegmentELBO,
+        settings: dict[str, Any],
+        device: str | torch.device | None = None,
+    ) -> None:
+        self.settings = settings
+        self.task = task
+        self.objective = objective
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.supervision = int(model.supervision)  # type: ignore[arg-type]
+        if settings["updates"] < 1:
+            raise ValueError(f"updates must be at least 1, got {settings['updates']}")
+        if settings["batch_size"] < 1 or settings["batch_size"] % self.supervision:
+            raise ValueError(
+                f"batch_size must be a multiple of the model's {self.supervision} supervision steps, "
+                f"got {settings['batch_size']}"
+            )
+        self.segment: Segment = objective(model.to(self.device), guide.to(self.device))
+        self.optimizer = _optimizer(self.segment, settings)
+        self.average = AveragedModel(self.segment, multi_avg_fn=self._average)
+        self.generator = torch.Generator().manual_seed(settings["seed"])
+        torch.manual_seed(settings["seed"])
+        self.rows = settings["batch_size"] // self.supervision
+        self.batches: Iterator[Batch] = task.batches("train", self.rows, self.generator)
+        self.carry: Carry | None = None
+        self.update = 0
+        self.seconds = 0.0
+        self.history: History = []
+        self.window: list[Tensor] = []
+        self.best = -1.0
+        self.best_weights: dict[str, Tensor] = {}
+        interval = max(1, settings["updates"] // max(1, settings["evaluations"]))
+        self.evaluate_at = set(range(settings["updates"], 0, -interval)) if settings["evaluations"] else set()
+        self.log_every = max(1, settings["updates"] // 100)
+
+    def step(self) -> Record | None:
+        """One segment and one optimiser step; a record where one is due."""
+        start = time.perf_counter()
+        x, y, latent = self._next()
+        self.objective.set_progress(self.update / self.settings["updates"])
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.settings["lr"] * _rate(self.update, self.settings)
+        self.optimizer.zero_grad(set_to_none=True)
+        with fast(self.device):
+            loss, info = self.segment(x, y, latent=latent)
+            loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.segment.parameters(), self.settings["clip"])
+        if self.device.type == "cpu" and not (loss.isfinite() and norm.isfinite()):
+            raise self._not_finite(x, y, latent)
+        self.optimizer.step()
+        self.average.update_parameters(self.segment)
+        self.carry = Carry(x, y, info.latent)
+        fresh = slice((self.update % self.supervision) * self.rows, (self.update % self.supervision + 1) * self.rows)
+        values = [loss.detach(), info.nll, info.kl, info.kl_rows[fresh].mean(), 1 - info.correct.float().mean()]
+        self.window.append(torch.stack(values))
+        self.update += 1
+        self.seconds += time.perf_counter() - start
+        return self._record() if self.update % self.log_every == 0 or self.update in self.evaluate_at else None
+
+    def _next(self) -> Carry:
+        """The rows of this update: the carried ones, the oldest group replaced by fresh puzzles at z_0."""
+        model: Any = self.segment.model
+        if self.carry is None:
+            parts = [next(self.batches) for _ in range(self.supervision)]
+            x, y = (torch.cat(tensors).to(self.device) for tensors in zip(*parts, strict=True))
+            latent = Latent(*(state.clone() for state in model.initial(len(x))))
+            return Carry(x, y, latent)
+        x, y, latent = self.carry
+        first = (self.update % self.supervision) * self.rows
+        fresh = slice(first, first + self.rows)
+        new = next(self.batches)
+        x[fresh], y[fresh] = new.x.to(self.device), new.y.to(self.device)
+        for state, start in zip(latent, model.initial(self.rows), strict=True):
+            state[fresh] = start
+        return Carry(x, y, latent)
+
+    def _average(self, averaged: Any, current: Any, _: Any) -> None:
+        weight = 1 - min(self.settings["ema"], (1 + self.update) / (10 + self.update))
+        torch._foreach_lerp_(averaged, current, weight)
+
+    def _record(self) -> Record:
+        means = torch.stack(self.window).mean(dim=0).tolist()
+        if not all(value == value and abs(value) != float("inf") for value in means):
+            raise self._not_finite(*self.carry) if self.carry else NonFiniteLoss("the loss is not finite")
+        self.window = []
+        accuracy = self._prior_accuracy() if self.update in self.evaluate_at else None
+        loss, nll, kl, kl_first, error = means
+        record = Record(self.update, self.seconds, self.objective.beta, loss, nll, kl, kl_first, error, accuracy)
+        self.history.append(record)
+        return record
+
+    def _prior_accuracy(self) -> float:
+        """Accuracy of one averaged-weights prior rollout a validation puzzle; remembers the best weights."""
+        x = self.task.inputs("validation")[: self.settings["evaluate_on"]].to(self.device)
+        devices = [self.device] if self.device.type == "cuda" else []
+        averaged: Any = self.average.module
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(self.settings["seed"])
+            out = rollout(averaged.model, x, num_samples=1, steps=self.settings["evaluate_steps"])
+        accuracy = self.task.verify(x, out.tokens[:, 0]).double().mean().item()
+        if accuracy >= self.best:
+            self.best = accuracy
+            self.best_weights = {key: value.detach().clone() for key, value in averaged.state_dict().items()}
+        return accuracy
+
+    def _not_finite(self, x: Tensor, y: Tensor, latent: Latent) -> NonFiniteLoss:
+        """Run the segment again, site by site, to say where the first bad number stands."""
+        with torch.no_grad(), fast(self.device):
+            traces = self.objective.run(self.segment.model, self.segment.guide, (x, y), {"latent": latent, "steps": 1})
+        where = "the gradient"
+        for name, site in traces[0].nodes.items():
+            if site["type"] == "sample" and not torch.isfinite(site["fn"].log_prob(site["value"])).all():
+                where = f"site {name!r}"
+                break
+        return NonFiniteLoss(f"update {self.update}: the loss is not finite, first seen in {where}")
+
+    def finish(self, folder: Path | None) -> None:
+        """Give model and guide their best averaged weights, and write them."""
+        averaged: Any = self.average.module
+        self.segment.load_state_dict(self.best_weights or averaged.state_dict())
+        if folder is not None:
+            checkpoint.save(folder, self.segment.model, self.segment.guide, self.task)
+
+    def _identity(self) -> dict[str, Any]:
+        return checkpoint.describe(
+            {"settings": self.settings, "model": self.segment.model, "guide": self.segment.guide, "task": self.task}
+        )
+
+    def store(self, folder: Path) -> None:
+        """Write the whole state, atomically."""
+        assert self.carry is not None
+        tensors = {f"weights.{key}": value for key, value in self.segment.state_dict().items()}
+        tensors |= {f"average.{key}": value for key, value in self.average.state_dict().items()}
+        tensors |= {f"best.{key}": value for key, value in self.best_weights.items()}
+        for index, state in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{key}": value for key, value in state.items()}
+        tensors |= {"carry.x": self.carry.x, "carry.y": self.carry.y}
+        tensors |= {"carry.h": self.carry.latent.h, "carry.l": self.carry.latent.l}
+        tensors |= {"random.data": self.generator.get_state(), "random.cpu": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            tensors["random.cuda"] = torch.cuda.get_rng_state(self.device)
+        if self.window:
+            tensors["window"] = torch.stack(self.window)
+        document = {
+            "run": self._identity(),
+            "update": self.update,
+            "seconds": self.seconds,
+            "best": self.best,
+            "history": [list(record) for record in self.history],
+        }
+        checkpoint.write(folder / STATE_FILE, tensors, document)
+
+    def restore(self, folder: Path) -> None:
+        """Continue from what :meth:`store` wrote.
+
+        Raises:
+            CheckpointError: no state there, a damaged one, or one of other settings (the message names them).
+        """
+        path = folder / STATE_FILE
+        tensors, document = checkpoint.read(path)
+        if "run" not in document:
+            raise checkpoint.CheckpointError(f"{path}: not the state of a training run")
+        if other := _difference(document["run"], self._identity()):
+            raise checkpoint.CheckpointError(f"{path}: belongs to a run with other settings: {other}")
+
+        def part(prefix: str) -> dict[str, Tensor]:
+            found = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+            return {key: value.to(self.device) for key, value in found.items()}
+
+        checkpoint.fill(self.segment, part("weights."), path)
+        checkpoint.fill(self.average, part("average."), path)
+        self.best_weights = part("best.")
+        optimizer: dict[int, dict[str, Tensor]] = {}
+        for key, value in part("optimizer.").items():
+            index, name = key.split(".")
+            optimizer.setdefault(int(index), {})[name] = value
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": optimizer})
+        rows = part("carry.")
+        self.carry = Carry(rows["x"], rows["y"], Latent(rows["h"], rows["l"]))
+        self.generator.set_state(tensors["random.data"])
+        torch.set_rng_state(tensors["random.cpu"])
+        if self.device.type == "cuda" and "random.cuda" in tensors:
+            torch.cuda.set_rng_state(tensors["random.cuda"], self.device)
+        self.window = list(part("window").get("", torch.empty(0)))
+        self.update, self.seconds, self.best = document["update"], document["seconds"], document["best"]
+        self.history = [Record(*values) for values in document["history"]]
+
+
+def _optimizer(segment: nn.Module, settings: dict[str, Any]) -> torch.optim.AdamW:
+    """AdamW that decays the weights of linear layers and nothing else."""
+    decayed = {module.weight for module in segment.modules() if isinstance(module, nn.Linear)}
+    others = [parameter for parameter in segment.parameters() if parameter not in decayed]
+    groups = [
+        {"params": [p for p in segment.parameters() if p in decayed], "weight_decay": settings["weight_decay"]},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=settings["lr"], betas=tuple(settings["betas"]), fused=True)
+
+
+def _rate(update: int, settings: dict[str, Any]) -> float:
+    """Share of the full learning rate: linear warm-up, constant, linear decay."""
+    left = (settings["updates"] - update) / max(1.0, settings["decay"] * settings["updates"])
+    down = settings["final"] + (1 - settings["final"]) * min(1.0, left)
+    return min(1.0, (update + 1) / max(1, settings["warmup"])) * down
+
+
+def _difference(stored: Any, own: Any, name: str = "") -> str | None:
+    """The first place in which two descriptions differ, in words."""
+    if isinstance(stored, dict) and isinstance(own, dict):
+        for key in sorted(stored.keys() | own.keys()):
+            if other := _difference(stored.get(key), own.get(key), f"{name}.{key}" if name else key):
+                return other
+        return None
+    return None if stored == own else f"{name} was {stored!r} and is {own!r}"
+
+
+def _note(record: Record, speed: float | None = None) -> str:
+    accuracy = "" if record.prior_accuracy is None else f"  prior accuracy {record.prior_accuracy:.3f}"
+    rate = "" if speed is None else f"{speed:.1f} updates/s  "
+    return (
+        f"{rate}loss {record.loss:.3f}  NLL {record.nll:.2f}  KL {record.kl:.2f} nats "
+        f"(first step {record.kl_first:.2f})  β {record.beta:.2f}{accuracy}"
+    )
+
+
+def _bar(show: bool) -> Progress:
+    columns = (
+        BarColumn(20),
+        TextColumn("{task.completed}/{task.total}"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    return Progress(*columns, console=Console(), disable=not show)

@@ -1,0 +1,11 @@
+"""Pyro guides, one a file."""
+
+if __name__ != "gram_ppl.guides":
+    raise ImportError("the folder guides is no package of its own: use `import gram_ppl.guides`.")
+
+from .amortized import AmortizedGuide
+from .empty import Empty
+from .every_transition import EveryTransition
+from .prior import PriorGuide
+
+__all__ = ["AmortizedGuide", "Empty", "EveryTransition", "PriorGuide"]

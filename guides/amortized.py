@@ -1,0 +1,40 @@
+"""The default guide: Gaussian guidance that sees the target in the charged transition."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+
+from ..guide import Guide
+from ..nn import SwiGLU
+
+
+class AmortizedGuide(Guide):
+    """q(eps | u, y), the same family as the model's prior (eq. 12), charged carry.
+
+    One SwiGLU network reads u plus an embedding of the target token at each output position; its last layer
+    starts at zero, so training starts at q = p.
+
+    Args:
+        model: a :class:`gram_ppl.models.GRAM`, or a program with its ``width``, ``noise``, ``spec`` and ``encoder``.
+        seed: draws the weights.
+    """
+
+    def __init__(self, model: Any, *, seed: int = 0) -> None:
+        super().__init__(model)
+        self.config = {"seed": seed}
+        self.noise = model.noise
+        self.first = model.encoder.first_out
+        self.after = model.encoder.length - self.first - model.spec.len_out
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed + 1)
+            self.target = nn.Embedding(model.spec.vocab_out, model.width)
+            self.guidance = SwiGLU(model.width, model.width, 2 * model.width, zero=True)
+
+    def posterior(self, u: Tensor, y: Tensor, prior: dist.TorchDistribution) -> dist.TorchDistribution:
+        """q(eps | u, y): batch shape ``[B]``, event shape ``[L, D]``."""
+        target = nn.functional.pad(self.target(y), (0, 0, self.first, self.after))
+        return self.noise.distribution(self.guidance(u + target))

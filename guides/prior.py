@@ -1,0 +1,22 @@
+"""Guides that never look at the target."""
+
+from __future__ import annotations
+
+import pyro.distributions as dist
+from torch import Tensor
+
+from ..guide import Guide
+
+
+class PriorGuide(Guide):
+    """q = p: trajectories from the prior, KL zero; the objective is then a plain likelihood."""
+
+    needs_y = False
+
+    def acts(self, charged: bool) -> bool:
+        """Never."""
+        return False
+
+    def posterior(self, u: Tensor, y: Tensor, prior: dist.TorchDistribution) -> dist.TorchDistribution:
+        """The prior itself."""
+        return prior

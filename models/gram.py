@@ -1,0 +1,171 @@
+"""GRAM: recursive reasoning whose every latent transition is stochastic (arXiv 2605.19376)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro.distributions.torch_distribution import TorchDistributionMixin
+from torch import Tensor, nn
+
+from ..nn import Attention, Block, SwiGLU, TokenMixing
+from ..poutine import register, transition
+from ..state import Latent
+from ..tasks.base import Spec
+from .encoders import TokenEncoder
+from .noise import LearnedNoise, NoNoise
+from .recursion import RecursiveCore
+
+
+class GRAM(nn.Module):
+    """A probability model of answers y given an input x by way of a latent trajectory.
+
+    ::
+
+        e_x = f_enc(x)                                     once a run; x = None is the empty embedding
+        z_0 = (h_0, l_0)                                   fixed, stored with the weights
+        for n = 1..N_sup, t = 1..T:
+            l   = f_L(h + e_x, l), K times                 (6)
+            u   = f_H(h, l)                                (7)
+            eps ~ Normal(mu(u), sigma(u)² I)               (8), site "eps_{n}_{t}", event [L, D]
+            h   = u + eps                                  (9)
+        y ~ Categorical(f_dec(h)) for each output token    site "y", event [L_out]
+
+    All sites are in the plate ``batch``. ``steps=1`` from a carried latent is one supervision step;
+    ``steps=N_sup`` from z_0 is the whole trajectory of eq. 13; ``y=None`` samples the answer.
+
+    Args:
+        spec: shapes and relations of the task.
+        width: D.
+        hidden: hidden units of the blocks' SwiGLU; 2·D if not given.
+        layers: blocks of f_L and of f_H.
+        low_steps: K, low-level updates of a transition.
+        transitions: T, transitions of a supervision step.
+        supervision: N_sup, supervision steps of a trajectory in training.
+        shared: f_L and f_H are one network.
+        mixer: how tokens are mixed: :class:`gram_ppl.nn.Attention` or :class:`gram_ppl.nn.TokenMixing`.
+        registers: register tokens in front of the input.
+        positions: learned position embedding.
+        noise: stochastic guidance: :class:`LearnedNoise`, or an ablation from :mod:`gram_ppl.models.noise`.
+        seed: draws the weights and z_0; the global generator is left alone.
+    """
+
+    h0: Tensor  # [L, D]
+    l0: Tensor  # [L, D]
+
+    def __init__(
+        self,
+        spec: Spec,
+        *,
+        width: int = 64,
+        hidden: int | None = None,
+        layers: int = 1,
+        low_steps: int = 2,
+        transitions: int = 2,
+        supervision: int = 4,
+        shared: bool = True,
+        mixer: Attention | TokenMixing = Attention(),  # noqa: B008 (frozen)
+        registers: int = 1,
+        positions: bool = True,
+        noise: LearnedNoise | NoNoise = LearnedNoise(),  # noqa: B008 (frozen)
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.config: dict[str, Any] = {
+            "width": width,
+            "hidden": hidden,
+            "layers": layers,
+            "low_steps": low_steps,
+            "transitions": transitions,
+            "supervision": supervision,
+            "shared": shared,
+            "mixer": mixer,
+            "registers": registers,
+            "positions": positions,
+            "noise": noise,
+            "seed": seed,
+        }
+        self.spec = spec
+        self.width = width
+        self.transitions = transitions
+        self.supervision = supervision
+        self.noise = noise
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.encoder = TokenEncoder(spec, width, registers, positions)
+            length, relations = self.encoder.length, self.encoder.place(spec.relations)
+            self.core = RecursiveCore(
+                lambda: Block(mixer.build(width, length, relations), width, hidden or 2 * width),
+                layers=layers,
+                low_steps=low_steps,
+                shared=shared,
+            )
+            self.decoder = nn.Linear(width, spec.vocab_out, bias=False)
+            if not isinstance(noise, NoNoise):
+                self.guidance = SwiGLU(width, width, 2 * width, zero=True)
+            self.register_buffer("h0", torch.randn(length, width))
+            self.register_buffer("l0", torch.randn(length, width))
+
+    def deterministic(self) -> GRAM:
+        """A new model of the same size without guidance; its parameters become hidden units of the blocks."""
+        spare = sum(parameter.numel() for parameter in self.guidance.parameters())
+        hidden = (self.config["hidden"] or 2 * self.width) + round(spare / (3 * self.width * self.config["layers"]))
+        return GRAM(self.spec, **{**self.config, "hidden": hidden, "noise": NoNoise()})
+
+    def initial(self, batch: int) -> Latent:
+        """z_0 for a batch, ``[B, L, D]`` each."""
+        return Latent(*(state.expand(batch, -1, -1) for state in (self.h0, self.l0)))
+
+    def prior(self, u: Tensor) -> TorchDistributionMixin:
+        """p(eps | u): batch shape ``[B]``, event shape ``[L, D]`` (eq. 8)."""
+        assert not isinstance(self.noise, NoNoise)
+        return self.noise.distribution(self.guidance(u))
+
+    def answer(self, h: Tensor) -> TorchDistributionMixin:
+        """p(y | h): independent tokens, ``[B, L, D]`` -> batch shape ``[B]``, event shape ``[L_out]``."""
+        first = self.encoder.first_out
+        logits = self.decoder(h[..., first : first + self.spec.len_out, :])
+        return dist.Categorical(logits=logits.to(torch.promote_types(logits.dtype, torch.float32))).to_event(1)
+
+    def forward(
+        self,
+        x: Tensor | None = None,
+        y: Tensor | None = None,
+        *,
+        latent: Latent | None = None,
+        steps: int | None = None,
+    ) -> tuple[Latent, Tensor]:
+        """The program. Tokens x ``[B, L_in]`` and y ``[B, L_out]``; returns the last state and y.
+
+        Args:
+            x: input; None for the unconditional model, whose batch is then that of y or of ``latent``, or 1.
+            y: observed answer; None samples it.
+            latent: state to start from, z_0 if not given.
+            steps: supervision steps to run, N_sup if not given.
+        """
+        register("model", self)
+        given = next((value for value in (x, y, latent and latent.h) if value is not None), None)
+        batch = 1 if given is None else given.shape[0]
+        e = self.encoder(x, batch)
+        z = self.initial(batch) if latent is None else latent
+        with pyro.plate("batch", batch, dim=-1):
+            for n in range(self.supervision if steps is None else steps):
+                for t in range(self.transitions):
+                    z = self.transition(z, e, name=f"eps_{n}_{t}", charged=t == self.transitions - 1)
+            y = pyro.sample("y", self.answer(z.h), obs=y)
+        return z, y
+
+    def transition(self, z: Latent, e: Tensor, *, name: str, charged: bool) -> Latent:
+        """z_{t-1} → z_t (eq. 6 to 9), with one sample site unless the noise is :class:`NoNoise`."""
+
+        def step(z: Latent) -> Latent:
+            u, low = self.core(z, e)
+            if isinstance(self.noise, NoNoise):
+                return Latent(u, low)
+            infer: Any = {"proposal": u, "charged": charged}
+            eps = pyro.sample(name, self.prior(u), infer=infer)
+            return Latent(u + eps, low)
+
+        return transition(step, z, charged=charged)

@@ -1,0 +1,39 @@
+"""The deterministic part of a transition: low-level updates, then the high-level proposal (eq. 6 and 7)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from ..nn import Block
+from ..state import Latent
+
+
+class RecursiveCore(nn.Module):
+    """f_L and f_H, each a stack of post-norm blocks on the sum of what it reads.
+
+    Args:
+        block: makes one block; called ``layers`` times for each network.
+        layers: blocks of a network.
+        low_steps: K, low-level updates of a transition.
+        shared: one network serves as f_L and f_H (as in TRM, arXiv 2510.04871).
+    """
+
+    def __init__(self, block: Callable[[], Block], *, layers: int, low_steps: int, shared: bool) -> None:
+        super().__init__()
+        self.low_steps = low_steps
+        self.low = nn.Sequential(*(block() for _ in range(layers)))
+        self.high = None if shared else nn.Sequential(*(block() for _ in range(layers)))
+
+    def forward(self, z: Latent, e: Tensor) -> tuple[Tensor, Tensor]:
+        """Proposal u and new low-level state, ``[B, L, D]`` each.
+
+        l_k = f_L(h + e_x, l_{k-1}) for k = 1..K, u = f_H(h, l_K).
+        """
+        h, low = z
+        injected = h + e
+        for _ in range(self.low_steps):
+            low = self.low(low + injected)
+        high = self.low if self.high is None else self.high
+        return high(h + low), low

@@ -1,0 +1,122 @@
+"""Every example runs from its command line at its smallest size; bad input is one sentence and exit code 2."""
+
+import csv
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import gram_ppl as gp
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+
+
+def load(script):
+    spec = importlib.util.spec_from_file_location(script.removesuffix(".py"), EXAMPLES / script)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def sudoku_svi(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "150")
+    return load("sudoku_svi.py").main
+
+
+def test_sudoku_svi(sudoku_svi, tmp_path, capsys):
+    sudoku_svi(updates=8, samples=3, steps=2, compare=True, puzzle="1..." + "." * 12)
+    printed = capsys.readouterr().out
+    folder = tmp_path / "runs" / "sudoku"
+    metrics = json.loads((folder / "metrics.json").read_text())
+    keys = {"accuracy", "selected_accuracy", "pass_at_n", "coverage", "num_test", "num_samples"}
+    keys |= {"train_seconds", "updates", "parameters"}
+    assert keys <= metrics.keys()
+    assert keys <= metrics["deterministic"].keys()
+    assert (metrics["num_test"], metrics["num_samples"], metrics["updates"]) == (500, 3, 8)
+    assert metrics["deterministic"]["parameters"] == pytest.approx(metrics["parameters"], rel=0.01)
+    assert (folder / "training.png").read_bytes().startswith(b"\x89PNG")
+    for text in ("500 unseen puzzles", "deterministic", "Your puzzle", "different verified answers"):
+        assert text in printed
+    model, _, task = gp.load(folder)
+    again = gp.metrics.evaluate(model, task, num_samples=3, steps=2, seed=0)
+    assert again == {key: metrics[key] for key in again}
+
+
+def test_sudoku_svi_on_a_file_of_real_form(sudoku_svi, tmp_path):
+    task = gp.tasks.Sudoku(box=(3, 3), clues=(40, 45), num_validation=0, num_test=60, pool=5)
+    with (tmp_path / "puzzles.csv").open("w", newline="") as file:
+        pairs = zip(task.inputs("test"), task.answers("test"), strict=True)
+        rows = [["made", task.line(x).replace("0", "."), task.line(y), "0"] for x, y in pairs]
+        csv.writer(file).writerows([["source", "question", "answer", "rating"], *rows])
+    sudoku_svi(box=(3, 3), data="puzzles.csv", updates=2, samples=1, steps=1, held_out=10, out=Path("s9"))
+    assert json.loads((tmp_path / "s9" / "metrics.json").read_text())["num_test"] == 10
+    assert json.loads((tmp_path / "s9" / "run.json").read_text())["box"] == [3, 3]
+    (tmp_path / "s9" / "metrics.json").unlink()
+    sudoku_svi(resume=Path("s9"))
+    assert json.loads((tmp_path / "s9" / "metrics.json").read_text())["num_test"] == 10
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"puzzle": "1" + "." * 14}, "has 16 characters, found 15"),
+        ({"puzzle": "x" + "." * 15}, "Character 1 of the puzzle"),
+        ({"puzzle": "11" + "." * 14}, "row 1"),
+        ({"puzzle": "123...4" + "." * 9}, "no solution"),
+        ({"box": (3, 3), "puzzle": "." * 80}, "has 81 characters, found 80"),
+        ({"box": (1, 4)}, "box"),
+        ({"data": "nowhere.csv"}, "nowhere.csv"),
+        ({"resume": Path("nowhere")}, "nowhere"),
+    ],
+)
+def test_bad_input_is_one_sentence_before_any_training(sudoku_svi, tmp_path, capsys, options, sentence):
+    with pytest.raises(SystemExit) as stop:
+        sudoku_svi(updates=10**9, **options)
+    printed = capsys.readouterr()
+    assert stop.value.code == 2
+    assert sentence in printed.err
+    assert len(printed.err.strip().splitlines()) == 1
+    assert not printed.out
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_bad_puzzle_on_the_command_line_loses_nothing_of_an_earlier_run(sudoku_svi, tmp_path):
+    sudoku_svi(updates=4, samples=1, steps=1)
+    files = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    command = [sys.executable, "-W", "error", str(EXAMPLES / "sudoku_svi.py"), "--puzzle", "12"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: A 4 x 4 puzzle has 16 characters, found 2.\n"
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == files
+
+
+def test_custom_guide(capsys):
+    load("custom_guide.py").main(updates=4, samples=2)
+    printed = capsys.readouterr().out
+    assert "AmortizedGuide" in printed
+    assert "LowRankGuide" in printed
+
+
+def test_the_guide_of_the_example_is_short_and_right():
+    source = (EXAMPLES / "custom_guide.py").read_text()
+    body = source[source.index("class LowRankGuide") :].split("\n\n\n")[0]
+    assert len(body.splitlines()) <= 20
+    task = gp.tasks.Sudoku(box=(2, 2), clues=(4, 8), num_validation=2, num_test=2)
+    model = gp.models.GRAM(task.spec, width=8)
+    guide = load("custom_guide.py").LowRankGuide(model)
+    with torch.no_grad():
+        guide.head.down.weight.normal_()
+    u, y = torch.randn(3, model.encoder.length, 8), torch.randint(1, 5, (3, 16))
+    q = guide.posterior(u, y, model.prior(u))
+    assert q.batch_shape == (3,)
+    assert q.event_shape == (model.encoder.length, 8)
+    # the covariance within one token has the rank that the class promises
+    off_diagonal = q.base_dist.covariance_matrix[0, 0] - torch.diag(q.base_dist._unbroadcasted_cov_diag[0, 0])
+    assert torch.linalg.matrix_rank(off_diagonal, atol=1e-4) == guide.parts - 2

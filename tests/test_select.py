@@ -1,0 +1,305 @@
+"""Selectors against brute force, rollouts against the program run by hand, metrics against counted answers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+import gram_ppl as gp
+from gram_ppl import metrics
+from gram_ppl.models import GRAM, NoNoise
+from gram_ppl.select import First, MajorityVote, Verified, distinct, groups
+from gram_ppl.tasks import Spec, Task
+
+SOLUTIONS = {0: [(0, 0)], 1: [(1, 1), (1, 2)], 2: [(2, 0), (2, 1), (2, 2)], 3: [(3, 3)]}
+# What each of the four trajectories answers. Valid: 3 of 4, 1 of 4, 3 of 4 (two different ones), none.
+TABLE = {
+    0: [(0, 0), (0, 0), (3, 3), (0, 0)],
+    1: [(1, 1), (3, 3), (3, 3), (3, 3)],
+    2: [(2, 0), (2, 1), (2, 0), (0, 0)],
+    3: [(0, 1), (0, 2), (0, 2), (0, 3)],
+}
+INPUTS = torch.tensor([[0], [1], [2], [3]])
+
+
+class Lists(Task):
+    """A task whose solutions are listed."""
+
+    def __init__(self) -> None:
+        super().__init__(Spec(1, 4, 2, 4), {})
+
+    def inputs(self, split: str) -> Tensor:
+        assert split == "test"
+        return INPUTS
+
+    def batches(self, split: str, batch_size: int, generator: torch.Generator) -> Any:
+        raise NotImplementedError
+
+    def solutions(self, x: Tensor) -> Tensor:
+        return torch.tensor(SOLUTIONS[int(x)])
+
+    def violations(self, x: Tensor, y: Tensor) -> Tensor:
+        x = x.expand(*y.shape[:-1], 1)
+        wrong = [tuple(b) not in SOLUTIONS[a] for (a,), b in zip(x.reshape(-1, 1).tolist(), y.reshape(-1, 2).tolist())]  # noqa: B905
+        return torch.tensor(wrong).view(y.shape[:-1]).long()
+
+    def render(self, x: Tensor, y: Tensor | None = None) -> str:
+        raise NotImplementedError
+
+    def parse(self, text: str) -> Tensor:
+        raise NotImplementedError
+
+
+class Parrot(nn.Module):
+    """A program whose n-th trajectory of input x answers TABLE[x][n]; its state is the answer in one-hot code."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+        self.calls: list[tuple[int, int | None]] = []
+        self.seen: Counter[int] = Counter()
+
+    def forward(self, x: Tensor, *, steps: int | None = None) -> tuple[gp.Latent, Tensor]:
+        self.calls.append((len(x), steps))
+        rows = []
+        for (token,) in x.tolist():
+            rows.append(TABLE[token][self.seen[token] % 4])
+            self.seen[token] += 1
+        y = torch.tensor(rows)
+        h = nn.functional.one_hot(y, 4).float()
+        return gp.Latent(h, h), y
+
+    def answer(self, h: Tensor) -> Any:
+        logits = torch.where(h > 0, 0.7, 0.1).log()
+        return torch.distributions.Independent(torch.distributions.Categorical(logits=logits), 1)
+
+
+def rollouts(tokens: Any, log_prob: Any = None) -> gp.Rollouts:
+    tokens = torch.as_tensor(tokens)
+    given = torch.zeros(tokens.shape[:2]) if log_prob is None else torch.as_tensor(log_prob)
+    return gp.Rollouts(tokens, given)
+
+
+# Equal and different answers ------------------------------------------------------------------------------------------
+
+
+@st.composite
+def answers(draw: Any) -> Tensor:
+    """``[B, N, L_out]`` with many equal answers."""
+    batch, num, length = (draw(st.integers(1, most)) for most in (3, 7, 3))
+    flat = draw(st.lists(st.integers(0, 1), min_size=batch * num * length, max_size=batch * num * length))
+    return torch.tensor(flat).view(batch, num, length)
+
+
+@given(answers())
+def test_groups(tokens: Tensor) -> None:
+    ids = groups(tokens)
+    assert ids.shape == tokens.shape[:2]
+    for row, answer in zip(ids.tolist(), tokens.tolist(), strict=True):
+        for i, one in enumerate(answer):
+            assert [row[i] == other for other in row] == [one == two for two in answer]
+
+
+@given(answers(), st.randoms(use_true_random=False))
+def test_distinct_marks_the_first_of_each_kept_answer(tokens: Tensor, random: Any) -> None:
+    keep = torch.tensor([[random.random() < 0.6 for _ in row] for row in tokens])
+    marks = distinct(tokens, keep)
+    for row, kept, answer in zip(marks.tolist(), keep.tolist(), tokens.tolist(), strict=True):
+        found: list[Any] = []
+        for mark, ok, one in zip(row, kept, answer, strict=True):
+            assert mark == (ok and one not in found)
+            found += [one] if mark else []
+
+
+# Selectors ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("select", [First(), MajorityVote(), Verified()])
+def test_contract(select: Any) -> None:
+    out = rollouts([TABLE[x] for x in range(4)])
+    index, score = select(Lists(), INPUTS, out)
+    assert index.shape == score.shape == (4,)
+    assert index.dtype == torch.int64
+    assert ((index >= 0) & (index < 4)).all()
+    assert ((score >= 0) & (score <= 1)).all()
+    assert select == type(select)()
+
+
+def test_first() -> None:
+    index, score = First()(Lists(), INPUTS, rollouts([TABLE[x] for x in range(4)]))
+    assert index.tolist() == [0] * 4
+    assert score.tolist() == [1.0] * 4
+
+
+@given(answers(), st.randoms(use_true_random=False))
+def test_majority_vote(tokens: Tensor, random: Any) -> None:
+    """Most votes, then the highest confidence of a single trajectory, however low it is."""
+    batch, num, _ = tokens.shape
+    log_prob = torch.tensor(
+        [[-random.choice([0.1, 3.0, 60.0, 900.0]) - random.random() for _ in range(num)] for _ in range(batch)]
+    )
+    index, score = MajorityVote()(Lists(), torch.zeros(batch, 1), rollouts(tokens, log_prob))
+    for b, row in enumerate(tokens.tolist()):
+        votes = Counter(map(tuple, row))
+        best = max(range(num), key=lambda n: (votes[tuple(row[n])], log_prob[b, n].item()))
+        assert row[index[b]] == row[best]
+        assert score[b].item() == pytest.approx(votes[tuple(row[best])] / num)
+
+
+def test_ties_go_to_the_most_confident_answer() -> None:
+    tokens = [[[0], [1], [1], [0]]] * 3
+    for scale in (1.0, 1e3):
+        log_prob = -scale * torch.tensor([[4.0, 3, 3, 1], [1, 3, 3, 4], [3, 4, 1, 2]])
+        index, score = MajorityVote()(Lists(), torch.zeros(3, 1), rollouts(tokens, log_prob))
+        assert index.tolist() == [3, 0, 2]
+        assert score.tolist() == [0.5] * 3
+    # a confident answer does not outvote a more frequent one
+    index, score = MajorityVote()(Lists(), torch.zeros(1, 1), rollouts([[[0], [1], [1]]], [[0.0, -99.0, -99.0]]))
+    assert (index.item(), score.item()) == (1, pytest.approx(2 / 3))
+
+
+def test_verified_takes_the_first_valid_answer_else_the_majority() -> None:
+    index, score = Verified()(
+        Lists(), INPUTS, rollouts([[(3, 3), (3, 3), (0, 0), (0, 0)], *(TABLE[x] for x in (1, 2, 3))])
+    )
+    assert index.tolist()[:3] == [2, 0, 0]
+    assert TABLE[3][index[3]] == (0, 2)
+    assert score.tolist() == [1.0, 1.0, 1.0, 0.0]
+
+
+# Rollouts -------------------------------------------------------------------------------------------------------------
+
+
+def tiny(**options: Any) -> GRAM:
+    model = GRAM(Spec(6, 4, 6, 5), width=8, transitions=1, supervision=2, **options)
+    if hasattr(model, "guidance"):
+        nn.init.normal_(model.guidance.down.weight, std=0.2)
+    return model
+
+
+X = torch.randint(4, (5, 6), generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("chunk", [None, 1, 4, 7, 1000])
+def test_rollout_shapes(chunk: int | None) -> None:
+    out = gp.rollout(tiny(), X, num_samples=3, chunk=chunk)
+    assert out.tokens.shape == (5, 3, 6)
+    assert out.tokens.dtype == torch.int64
+    assert ((out.tokens >= 0) & (out.tokens < 5)).all()
+    assert out.log_prob.shape == (5, 3)
+    assert (out.log_prob < 0).all()
+    assert not out.log_prob.requires_grad
+
+
+@pytest.mark.parametrize("chunk", [None, 1, 4, 7])
+def test_rollout_of_a_deterministic_program(chunk: int | None) -> None:
+    """Tokens and confidence are those of the program itself, row by row, whatever the chunks."""
+    model = tiny(noise=NoNoise()).double()
+    out = gp.rollout(model, X, num_samples=3, steps=4, chunk=chunk)
+    z, _ = model(X, steps=4)
+    log_prob, tokens = model.answer(z.h).base_dist.logits.max(-1)
+    assert torch.equal(out.tokens, tokens[:, None].expand(-1, 3, -1))
+    torch.testing.assert_close(out.log_prob, log_prob.sum(-1, keepdim=True).expand(-1, 3))
+    assert len(out.tokens[:, 0].unique(dim=0)) > 1
+
+
+@pytest.mark.parametrize("chunk", [3, 256])
+def test_trajectories_are_independent(chunk: int) -> None:
+    """One input: mean confidence as in the program run by hand, error under 5 standard errors, no row twice."""
+    model = tiny(noise=gp.models.LearnedNoise(scale=1.0))
+    num = 600 if chunk > 3 else 150
+    out = gp.rollout(model, X[:1], num_samples=num, chunk=chunk).log_prob[0]
+    with torch.no_grad():
+        z, _ = model(X[:1].expand(2000, -1))
+        hand = model.answer(z.h).base_dist.logits.log_softmax(-1).max(-1).values.sum(-1)
+    error = (out.var() / num + hand.var() / 2000).sqrt()
+    assert abs(out.mean() - hand.mean()) < 5 * error
+    assert out.std().item() == pytest.approx(hand.std().item(), rel=0.3)
+    assert len(out.unique()) > 0.9 * num
+
+
+def test_rollout_passes_steps_and_splits_rows() -> None:
+    parrot = Parrot()
+    out = gp.rollout(parrot, INPUTS, num_samples=4, steps=9, chunk=6)
+    assert parrot.calls == [(6, 9), (6, 9), (4, 9)]
+    assert out.tokens.tolist() == [[list(answer) for answer in TABLE[x]] for x in range(4)]
+    torch.testing.assert_close(out.log_prob, torch.full((4, 4), 0.49).log())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_samples": 0}, "num_samples must be at least 1, got 0"),
+        ({"steps": 0}, "steps must be at least 1, got 0"),
+        ({"chunk": -1}, "chunk must be at least 1, got -1"),
+        ({"x": X[0]}, r"x must have shape \[B, L_in\], got \(6,\)"),
+        ({"x": X[None]}, r"x must have shape"),
+    ],
+)
+def test_bad_arguments(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        gp.rollout(tiny(), options.pop("x", X), **options)
+
+
+# Solving and metrics --------------------------------------------------------------------------------------------------
+
+
+def test_solve() -> None:
+    out = gp.solve(Parrot(), Lists(), INPUTS, num_samples=4)
+    assert out.tokens[:3].tolist() == [[0, 0], [3, 3], [2, 0]]
+    assert out.tokens[3].tolist() == [0, 2]
+    assert out.verified.tolist() == [True, False, True, False]
+    assert out.score.tolist() == [0.75, 0.75, 0.5, 0.5]
+    assert out.rollouts.tokens.shape == (4, 4, 2)
+    assert all(out.rollouts.tokens[b, out.chosen[b]].equal(out.tokens[b]) for b in range(4))
+    out = gp.solve(Parrot(), Lists(), INPUTS[1], num_samples=4, select=Verified())
+    assert out.tokens.tolist() == [[1, 1]]
+    assert out.verified.tolist() == [True]
+
+
+def test_evaluate() -> None:
+    assert metrics.evaluate(Parrot(), Lists(), num_samples=4) == pytest.approx(
+        {
+            "accuracy": 7 / 16,
+            "selected_accuracy": 2 / 4,
+            "pass_at_n": 3 / 4,
+            "coverage": (1 / 2 + 2 / 3) / 2,
+            "coverage_all": (1 + 1 / 2 + 2 / 3 + 0) / 4,
+            "coverage_ceiling": ((1 - (1 / 2) ** 4) + (1 - (2 / 3) ** 4)) / 2,
+            "num_test": 4,
+            "num_samples": 4,
+        }
+    )
+    assert metrics.evaluate(Parrot(), Lists(), num_samples=4, select=Verified())["selected_accuracy"] == 3 / 4
+    assert metrics.evaluate(Parrot(), Lists(), num_samples=4, select=First())["selected_accuracy"] == 3 / 4
+    one = metrics.evaluate(Parrot(), Lists(), num_samples=1)
+    assert one["accuracy"] == one["selected_accuracy"] == one["pass_at_n"] == 3 / 4
+    assert one["coverage"] == pytest.approx(one["coverage_ceiling"])
+
+
+def test_what_was_not_measured_is_absent() -> None:
+    result = metrics.evaluate(Parrot(), Lists(), x=INPUTS[[0, 3]], num_samples=4)
+    assert result.keys() & {"coverage", "coverage_ceiling"} == set()
+    assert result["accuracy"] == 3 / 8
+    assert result["coverage_all"] == 1 / 2
+    assert result["num_test"] == 2
+
+
+def test_coverage_counts_distinct_valid_answers() -> None:
+    found, total = metrics.coverage(Lists(), INPUTS, torch.tensor([TABLE[x] for x in range(4)]))
+    assert found.tolist() == [1, 1, 2, 0]
+    assert total.tolist() == [1, 2, 3, 1]
+
+
+def test_evaluate_has_its_own_seed() -> None:
+    model = GRAM(Lists().spec, width=8, transitions=1)
+    state = torch.get_rng_state()
+    results = [metrics.evaluate(model, Lists(), num_samples=50, seed=seed) for seed in (1, 1, 2)]
+    assert torch.equal(torch.get_rng_state(), state)
+    assert results[0] == results[1] != results[2]
