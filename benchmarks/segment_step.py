@@ -180,7 +180,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "precision": "bf16" if use_bf16(CPU) else "float32", "torch": torch.__version__, "pyro": pyro.__version__,
         "repeats": options.repeats, "clock": options.clock, "cases": cases,
     }  # fmt: skip
-    table = Table("D, B, L, K, T", "way", "ms", "segment ÷ hand", "step ÷ hand")
+    table = Table("D,B,L,K,T", "way", "ms", "segment ÷ hand", "step ÷ hand")
     for size in options.sizes:
         ways, parameters = build(**CASES[size])
         check(ways, parameters)
@@ -189,7 +189,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         cases[size] = {**CASES[size], "parameters": sum(p.numel() for p in parameters), **result}
         for name, kinds in result.items():
             ratios = [f"{k['median']:.3f} ({k['min']:.2f}–{k['max']:.2f})" for k in kinds.values()]
-            shown = ", ".join(str(CASES[size][letter]) for letter in "DBLKT")
+            shown = ",".join(str(CASES[size][letter]) for letter in "DBLKT")
             table.add_row(shown, name, f"{kinds['segment']['ms']:.1f}", *ratios)
     Console().print(table)
     options.out.parent.mkdir(parents=True, exist_ok=True)

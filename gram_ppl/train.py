@@ -35,7 +35,7 @@ class Record(NamedTuple):
     """Means since the record before; nats are per puzzle."""
 
     update: int
-    seconds: float  # of training so far
+    seconds: float  # of training so far, earlier evaluations included
     beta: float
     loss: float  # nats a token
     nll: float
@@ -206,8 +206,10 @@ class Trainer:
         values = [loss.detach(), info.nll, info.kl, info.kl_rows[fresh].mean(), 1 - info.correct.float().mean()]
         self.window.append(torch.stack(values))
         self.update += 1
+        due = self.update % self.log_every == 0 or self.update in self.evaluate_at
+        record = self._record() if due else None
         self.seconds += time.perf_counter() - start
-        return self._record() if self.update % self.log_every == 0 or self.update in self.evaluate_at else None
+        return record
 
     def _next(self) -> Carry:
         """The rows of this update: the carried ones, the oldest group replaced by fresh puzzles at z_0."""
