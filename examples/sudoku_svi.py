@@ -5,19 +5,16 @@ Without options: 4×4 puzzles, one or many solutions each, in minutes on a CPU; 
 
 import json
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import typer
-from rich.console import Console
+from rich import print
 
 import gram_ppl as gp
 from gram_ppl import report
-
-console = Console()
 
 
 @dataclass(frozen=True)
@@ -33,10 +30,14 @@ class Preset:
     steps: int = 16
 
 
-SMALL = Preset((0.25, 0.5), (0.25, 0.5), 500, gp.LogLinear(10, 0.3), {"updates": 2400, "batch_size": 64})
+SMALL = Preset(
+    (0.25, 0.5), (0.25, 0.5), 500, gp.LogLinear(10, 0.3, 0.05, 0.4), {"updates": 1500, "batch_size": 64},
+    {"noise": gp.models.LearnedNoise(scale=1.0)}, steps=12,
+)  # fmt: skip
 LARGE = Preset(
-    (0.31, 0.68), (0.49, 0.49), 200, gp.LogLinear(10, 2), {"updates": 8000, "batch_size": 32}, {"positions": False}
-)
+    (0.31, 0.68), (0.49, 0.49), 200, gp.LogLinear(10, 2, 0.25, 0.6), {"updates": 6000, "batch_size": 32},
+    {"positions": False}, steps=24,
+)  # fmt: skip
 PAPER = Preset(
     (0.21, 0.68), (0.31, 0.68), 500, gp.LogLinear(0.1, 0.1),
     {"updates": 50_000, "batch_size": 768, "lr": 1e-4, "weight_decay": 1.0, "ema": 0.9999},
@@ -49,7 +50,7 @@ PAPER = Preset(
 class Run:
     """What the command line asked for; kept in the folder, so that --resume needs nothing else."""
 
-    box: Sequence[int]
+    box: tuple[int, int] | list[int]
     data: str | None
     held_out: int | None
     updates: int | None
@@ -78,10 +79,9 @@ def train(run: Run, task: gp.tasks.Sudoku, out: Path, resume: bool, deterministi
     model = gp.models.GRAM(task.spec, seed=run.seed, **preset.model)
     guide: gp.Guide = gp.guides.AmortizedGuide(model, seed=run.seed)
     if deterministic:
-        model = model.deterministic()
-        guide = gp.guides.Empty(model)
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    console.print(f"\n[bold]{'Deterministic' if deterministic else 'GRAM'}[/], {parameters:,} parameters")
+        model, guide = (twin := model.deterministic()), gp.guides.Empty(twin)
+    parameters = sum(weights.numel() for weights in model.parameters())
+    print(f"\n[bold]{'Deterministic' if deterministic else 'GRAM'}[/], {parameters:,} parameters")
     history = gp.fit(
         model, guide, task, seed=run.seed, objective=gp.SegmentELBO(preset.beta), out=out,
         evaluate_steps=run.steps or preset.steps, resume=resume and (out / gp.STATE_FILE).exists(),
@@ -90,16 +90,16 @@ def train(run: Run, task: gp.tasks.Sudoku, out: Path, resume: bool, deterministi
     report.training_curves(history, out / "training.png")
     samples = 1 if deterministic else run.samples  # all answers of a deterministic model are the same
     metrics = gp.metrics.evaluate(model, task, num_samples=samples, steps=run.steps or preset.steps, seed=run.seed)
-    last = history[-1]
-    return model, metrics | {"train_seconds": last.seconds, "updates": last.update, "parameters": parameters}
+    trained = {"train_seconds": history[-1].seconds, "updates": history[-1].update, "parameters": parameters}
+    return model, metrics | trained
 
 
 def show(run: Run, task: gp.tasks.Sudoku, model: Any, x: torch.Tensor, title: str) -> None:
     """One puzzle and the different answers to it that the verifier accepts, side by side."""
     found = gp.rollout(model, x[None], num_samples=run.samples, steps=run.steps or run.preset().steps).tokens.cpu()
     answers = found[gp.select.distinct(found, task.verify(x, found))]
-    console.print(f"\n{title}: {len(answers)} different verified answers in {run.samples} samples")
-    console.print(report.boards(task, x, answers[:6]))
+    title = f"\n{title}: {len(answers)} different verified answers in {run.samples} samples"
+    print(title, report.boards(task, x, answers[:6]), sep="\n")
 
 
 def execute(run: Run, out: Path, resume: bool, puzzle: str | None) -> None:
@@ -112,14 +112,12 @@ def execute(run: Run, out: Path, resume: bool, puzzle: str | None) -> None:
     columns = {"GRAM": metrics}
     if run.compare:
         _, columns["deterministic"] = train(run, task, out / "deterministic", resume, deterministic=True)
-    console.print("\n", report.metrics_table(f"{metrics['num_test']} unseen puzzles", columns))
+    print("\n", report.metrics_table(f"{metrics['num_test']} unseen puzzles", columns))
     (out / "metrics.json").write_text(json.dumps(columns.pop("GRAM") | columns, indent=2))
-    puzzles = task.inputs("test")
-    several = next((x for x in puzzles if 4 <= len(task.solutions(x, limit=7)) <= 6), puzzles[0])
-    show(run, task, model, several, "An unseen puzzle")
-    if own is not None:
-        show(run, task, model, own, "Your puzzle")
-    console.print(f"\nCheckpoint, metrics.json and training.png are in {out}")
+    several = [x for x in task.inputs("test")[:50] if 3 <= len(task.solutions(x, limit=7)) <= 6]
+    shown = own if own is not None else several[0] if several else task.inputs("test")[0]
+    show(run, task, model, shown, "An unseen puzzle" if own is None else "Your puzzle")
+    print(f"\nCheckpoint, metrics.json and training.png are in {out}")
 
 
 def main(
@@ -137,14 +135,14 @@ def main(
 ) -> None:
     """Train, solve held-out puzzles, show one with several answers, leave checkpoint, metrics.json and a picture."""
     cuda = torch.cuda.is_available()
-    size = box or ((3, 3) if cuda or data else (2, 2))
+    box = box or ((3, 3) if cuda or data else (2, 2))
     try:
-        run = Run(size, data, held_out, updates, samples, steps, compare, seed, cuda)
+        run = Run(box, data, held_out, updates, samples, steps, compare, seed, cuda)
         if resume is not None:
             run = Run(**json.loads((resume / "run.json").read_text()))
         execute(run, resume or out, resume is not None, puzzle)
     except (ValueError, OSError, gp.NonFiniteLoss) as error:
-        print(f"error: {error}", file=sys.stderr)
+        sys.stderr.write(f"error: {error}\n")
         sys.exit(2)
 
 

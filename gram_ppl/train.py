@@ -125,12 +125,15 @@ def fit(
     with _bar(progress) as bar:
         line = bar.add_task("", total=updates, completed=trainer.update, note="")
         while trainer.update < updates:
-            record = trainer.step()
+            try:
+                record = trainer.step()
+            except NonFiniteLoss as error:
+                raise NonFiniteLoss(f"{error}; {trainer.last_good(folder)}") from None
             bar.advance(line)
             if record is not None:
-                bar.update(line, note=_note(record, trainer.update / max(trainer.seconds, 1e-9)))
+                bar.update(line, note=f"{trainer.update / trainer.seconds:.1f} updates/s  {_note(record)}")
                 if progress and record.prior_accuracy is not None:
-                    bar.console.print(f"update {record.update:>6}   {_note(record)}", highlight=False)
+                    bar.console.print(f"update {record.update:>6}  {_note(record)}", highlight=False)
             if folder is not None and (trainer.update % checkpoint_every == 0 or trainer.update == updates):
                 trainer.store(folder)
     trainer.finish(folder)
@@ -182,7 +185,8 @@ class Trainer:
         self.best = -1.0
         self.best_weights: dict[str, Tensor] = {}
         interval = max(1, settings["updates"] // max(1, settings["evaluations"]))
-        self.evaluate_at = set(range(settings["updates"], 0, -interval)) if settings["evaluations"] else set()
+        measured = settings["evaluations"] and len(task.inputs("validation"))
+        self.evaluate_at = set(range(settings["updates"], 0, -interval)) if measured else set()
         self.log_every = max(1, settings["updates"] // 100)
 
     def step(self) -> Record | None:
@@ -267,6 +271,13 @@ class Trainer:
                 where = f"site {name!r}"
                 break
         return NonFiniteLoss(f"update {self.update}: the loss is not finite, first seen in {where}")
+
+    def last_good(self, folder: Path | None) -> str:
+        """Where the last good checkpoint is, in words."""
+        if folder is None or not (folder / STATE_FILE).exists():
+            return "there is no checkpoint"
+        _, document = checkpoint.read(folder / STATE_FILE)
+        return f"the last good checkpoint is {folder / STATE_FILE}, update {document['update']}"
 
     def finish(self, folder: Path | None) -> None:
         """Give model and guide their best averaged weights, and write them."""
@@ -368,20 +379,14 @@ def _difference(stored: Any, own: Any, name: str = "") -> str | None:
     return None if stored == own else f"{name} was {stored!r} and is {own!r}"
 
 
-def _note(record: Record, speed: float | None = None) -> str:
+def _note(record: Record) -> str:
     accuracy = "" if record.prior_accuracy is None else f"  prior accuracy {record.prior_accuracy:.3f}"
-    rate = "" if speed is None else f"{speed:.1f} updates/s  "
-    return (
-        f"{rate}loss {record.loss:.3f}  NLL {record.nll:.2f}  KL {record.kl:.2f} nats "
-        f"(first step {record.kl_first:.2f})  β {record.beta:.2f}{accuracy}"
-    )
+    kl = f"KL {record.kl:.2f} (first step {record.kl_first:.2f}) nats"
+    return f"loss {record.loss:.3f}  NLL {record.nll:.2f}  {kl}{accuracy}"
 
 
 def _bar(show: bool) -> Progress:
-    columns = (
-        BarColumn(20),
-        TextColumn("{task.completed}/{task.total}"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
-    return Progress(*columns, console=Console(), disable=not show)
+    console = Console()
+    columns = (BarColumn(12), TextColumn("{task.completed}/{task.total}"), TimeRemainingColumn(compact=True))
+    note = TextColumn("{task.fields[note]}")
+    return Progress(*columns, note, console=console, disable=not (show and console.is_terminal))

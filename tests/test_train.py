@@ -183,7 +183,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(task, 
         return step(self)
 
     monkeypatch.setattr(Trainer, "step", poisoned)
-    with pytest.raises(gp.NonFiniteLoss, match=r"update 7.*site 'eps_0_0'"):
+    with pytest.raises(gp.NonFiniteLoss, match=r"update 7.*site 'eps_0_0'.*state.safetensors, update 5"):
         gp.fit(*tiny(task), task, updates=12, batch_size=8, out=tmp_path, checkpoint_every=5, progress=False)
     _, document = gp.checkpoint.read(tmp_path / STATE_FILE)
     assert document["update"] == 5
