@@ -31,7 +31,7 @@ class Preset:
 
 
 SMALL = Preset(
-    (0.25, 0.5), (0.25, 0.5), 500, gp.LogLinear(10, 0.3, 0.05, 0.4), {"updates": 1500, "batch_size": 64},
+    (0.25, 0.5), (0.25, 0.5), 500, gp.LogLinear(10, 0.6, 0.05, 0.4), {"updates": 1500, "batch_size": 64},
     {"noise": gp.models.LearnedNoise(scale=1.0)}, steps=12,
 )  # fmt: skip
 LARGE = Preset(

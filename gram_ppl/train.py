@@ -186,7 +186,7 @@ class Trainer:
         self.best_weights: dict[str, Tensor] = {}
         interval = max(1, settings["updates"] // max(1, settings["evaluations"]))
         measured = settings["evaluations"] and len(task.inputs("validation"))
-        self.evaluate_at = set(range(settings["updates"], 0, -interval)) if measured else set()
+        self.evaluate_at = set(range(settings["updates"], interval - 1, -interval)) if measured else set()
         self.log_every = max(1, settings["updates"] // 100)
 
     def step(self) -> Record | None:
