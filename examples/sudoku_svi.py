@@ -32,7 +32,7 @@ class Preset:
 
 SMALL = Preset(
     (0.25, 0.5), (0.25, 0.5), 500, gp.LogLinear(10, 0.6, 0.05, 0.4), {"updates": 1500, "batch_size": 64},
-    {"noise": gp.models.LearnedNoise(scale=1.0)}, steps=12,
+    {"noise": gp.models.LearnedNoise(scale=1.25)}, steps=12,
 )  # fmt: skip
 LARGE = Preset(
     (0.31, 0.68), (0.49, 0.49), 200, gp.LogLinear(10, 2, 0.25, 0.6), {"updates": 6000, "batch_size": 32},
