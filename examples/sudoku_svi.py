@@ -91,7 +91,7 @@ def train(run: Run, task: gp.tasks.Sudoku, out: Path, resume: bool, deterministi
     samples = 1 if deterministic else run.samples  # all answers of a deterministic model are the same
     metrics = gp.metrics.evaluate(model, task, num_samples=samples, steps=run.steps or preset.steps, seed=run.seed)
     trained = {"train_seconds": history[-1].seconds, "updates": history[-1].update, "parameters": parameters}
-    return model, metrics | trained
+    return model, {"coverage": metrics["coverage_all"]} | metrics | trained
 
 
 def show(run: Run, task: gp.tasks.Sudoku, model: Any, x: torch.Tensor, title: str) -> None:

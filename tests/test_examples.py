@@ -57,6 +57,7 @@ def test_sudoku_svi_on_a_file_of_real_form(sudoku_svi, tmp_path):
         csv.writer(file).writerows([["source", "question", "answer", "rating"], *rows])
     sudoku_svi(box=(3, 3), data="puzzles.csv", updates=2, samples=1, steps=1, held_out=10, out=Path("s9"))
     assert json.loads((tmp_path / "s9" / "metrics.json").read_text())["num_test"] == 10
+    assert "coverage" in json.loads((tmp_path / "s9" / "metrics.json").read_text())  # all answers unique
     assert json.loads((tmp_path / "s9" / "run.json").read_text())["box"] == [3, 3]
     (tmp_path / "s9" / "metrics.json").unlink()
     sudoku_svi(resume=Path("s9"))
