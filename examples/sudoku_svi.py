@@ -4,7 +4,6 @@ Without options: 4×4 puzzles, one or many solutions each, in minutes on a CPU; 
 """
 
 import json
-import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,16 +26,18 @@ class Preset:
     beta: gp.LogLinear
     fit: dict[str, Any]
     model: dict[str, Any] = field(default_factory=dict)
+    task: dict[str, Any] = field(default_factory=dict)  # of made puzzles
     steps: int = 16
+    balance: float = 0.8
 
 
 SMALL = Preset(
     (0.25, 0.5), (0.25, 0.5), 500, gp.LogLinear(10, 0.6, 0.05, 0.4), {"updates": 1500, "batch_size": 64},
-    {"noise": gp.models.LearnedNoise(scale=1.25)}, steps=12,
+    {"noise": gp.models.LearnedNoise(scale=1.25)}, steps=8,
 )  # fmt: skip
 LARGE = Preset(
-    (0.31, 0.68), (0.49, 0.49), 200, gp.LogLinear(10, 2, 0.25, 0.6), {"updates": 6000, "batch_size": 32},
-    {"positions": False}, steps=24,
+    (0.3, 0.56), (0.49, 0.49), 200, gp.LogLinear(10, 2, 0.25, 0.6), {"updates": 6000, "batch_size": 32, "decay": 0.5},
+    {"positions": False, "supervision": 8}, {"unique": True, "reveal": (0, 20), "mix": 0.3}, balance=0.5,
 )  # fmt: skip
 PAPER = Preset(
     (0.21, 0.68), (0.31, 0.68), 500, gp.LogLinear(0.1, 0.1),
@@ -69,7 +70,7 @@ class Run:
         num = self.held_out or preset.held_out
         options = {"clues": clues, "num_test": num, "num_validation": max(1, num // 2)}
         if self.data is None:
-            return gp.tasks.Sudoku(tuple(self.box), held_clues=held, **options)
+            return gp.tasks.Sudoku(tuple(self.box), held_clues=held, **options, **preset.task)
         return gp.tasks.Sudoku(tuple(self.box), data=self.data, reveal=(0, cells // 2), mix=0.3, **options)
 
 
@@ -83,7 +84,7 @@ def train(run: Run, task: gp.tasks.Sudoku, out: Path, resume: bool, deterministi
     parameters = sum(weights.numel() for weights in model.parameters())
     print(f"\n[bold]{'Deterministic' if deterministic else 'GRAM'}[/], {parameters:,} parameters")
     history = gp.fit(
-        model, guide, task, seed=run.seed, objective=gp.SegmentELBO(preset.beta), out=out,
+        model, guide, task, seed=run.seed, objective=gp.SegmentELBO(preset.beta, preset.balance), out=out,
         evaluate_steps=run.steps or preset.steps, resume=resume and (out / gp.STATE_FILE).exists(),
         **preset.fit | ({"updates": run.updates} if run.updates else {}),
     )  # fmt: skip
@@ -115,8 +116,9 @@ def execute(run: Run, out: Path, resume: bool, puzzle: str | None) -> None:
     print("\n", report.metrics_table(f"{metrics['num_test']} unseen puzzles", columns))
     (out / "metrics.json").write_text(json.dumps(columns.pop("GRAM") | columns, indent=2))
     several = [x for x in task.inputs("test")[:50] if 3 <= len(task.solutions(x, limit=7)) <= 6]
-    shown = own if own is not None else several[0] if several else task.inputs("test")[0]
-    show(run, task, model, shown, "An unseen puzzle" if own is None else "Your puzzle")
+    show(run, task, model, several[0] if several else task.inputs("test")[0], "An unseen puzzle")
+    if own is not None:
+        show(run, task, model, own, "Your puzzle")
     print(f"\nCheckpoint, metrics.json and training.png are in {out}")
 
 
@@ -136,14 +138,11 @@ def main(
     """Train, solve held-out puzzles, show one with several answers, leave checkpoint, metrics.json and a picture."""
     cuda = torch.cuda.is_available()
     box = box or ((3, 3) if cuda or data else (2, 2))
-    try:
+    with report.plain_errors():
         run = Run(box, data, held_out, updates, samples, steps, compare, seed, cuda)
         if resume is not None:
             run = Run(**json.loads((resume / "run.json").read_text()))
         execute(run, resume or out, resume is not None, puzzle)
-    except (ValueError, OSError, gp.NonFiniteLoss) as error:
-        sys.stderr.write(f"error: {error}\n")
-        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """GRAM, Generative Recursive Reasoning, as a probabilistic program in Pyro."""
 
-from . import guides, metrics, models, nn, poutine, report, select, tasks
+from . import features, guides, metrics, models, nn, poutine, report, select, tasks
 from .checkpoint import CheckpointError, load, save
 from .guide import Guide
-from .infer import rollout, solve
+from .infer import generate, rollout, solve
 from .objective import LogLinear, SegmentELBO
 from .state import Answers, Batch, Latent, Rollouts, SegmentInfo
 from .train import STATE_FILE, History, NonFiniteLoss, fit
@@ -23,7 +23,9 @@ __all__ = [
     "Rollouts",
     "SegmentELBO",
     "SegmentInfo",
+    "features",
     "fit",
+    "generate",
     "guides",
     "load",
     "metrics",

@@ -40,7 +40,8 @@ def rollout(
     program: Any = model
     device = next(model.parameters()).device
     rows = x.to(device).repeat_interleave(num_samples, dim=0)
-    chunk = chunk or max(1, (2048 if device.type == "cpu" else 1 << 18) // x.shape[1])
+    length = x.shape[1] or program.spec.len_out
+    chunk = chunk or max(1, (2048 if device.type == "cpu" else 1 << 18) // length)
     tokens, log_prob = [], []
     with fast(device):
         for part in rows.split(chunk):
@@ -50,6 +51,18 @@ def rollout(
             log_prob.append(best.values.sum(dim=-1))
     shape = (x.shape[0], num_samples)
     return Rollouts(torch.cat(tokens).view(*shape, -1), torch.cat(log_prob).view(shape))
+
+
+def generate(model: nn.Module, *, num_samples: int = 100, steps: int | None = None) -> Tensor:
+    """Samples of the unconditional model, ``[N, L_out]`` int64: the same program with the empty embedding.
+
+    Args:
+        model: the program, trained with ``x=None`` or on :class:`gram_ppl.tasks.Unconditional`.
+        num_samples: N.
+        steps: supervision steps; the model's N_sup if not given.
+    """
+    nothing = torch.zeros(1, 0, dtype=torch.long)
+    return rollout(model, nothing, num_samples=num_samples, steps=steps).tokens[0]
 
 
 def solve(

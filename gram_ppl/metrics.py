@@ -15,8 +15,8 @@ from .tasks.base import Task
 def coverage(task: Task, x: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
     """Distinct valid answers and number of solutions of each input: ``[B, L_in], [B, N, L_out] -> [B], [B]``."""
     valid = task.verify(x[:, None], tokens)
-    found = distinct(tokens, valid).sum(dim=-1)
-    total = torch.tensor([len(task.solutions(row)) for row in x.cpu()], device=x.device)
+    found = distinct(task.canonical(tokens), valid).sum(dim=-1)
+    total = torch.tensor([task.num_solutions(row) for row in x.cpu()], device=x.device)
     return found, total
 
 
@@ -45,8 +45,8 @@ def evaluate(
         ``accuracy`` (of one sample, averaged over all N), ``selected_accuracy``, ``pass_at_n`` (any of N, the
         oracle), ``coverage`` (distinct valid answers ÷ solutions, mean over the inputs with several solutions;
         absent if there is none), ``coverage_all`` (the same over all inputs), ``coverage_ceiling`` (what N draws
-        of an ideal uniform sampler would cover in expectation, inputs with several solutions), ``num_test``,
-        ``num_samples``.
+        of an ideal uniform sampler would cover in expectation, inputs with several solutions), ``conflicts`` (summed
+        over the inputs, mean over the N samples, as in the paper's tables), ``num_test``, ``num_samples``.
     """
     x = task.inputs("test") if x is None else x
     devices = [torch.cuda.current_device()] if next(model.parameters()).is_cuda else []
@@ -63,6 +63,7 @@ def evaluate(
         "selected_accuracy": valid.gather(1, index[:, None]).double().mean().item(),
         "pass_at_n": valid.any(dim=-1).double().mean().item(),
         "coverage_all": share.double().mean().item(),
+        "conflicts": task.conflicts(x[:, None], out.tokens).sum(dim=0).double().mean().item(),
         "num_test": len(x),
         "num_samples": num_samples,
     }

@@ -75,7 +75,7 @@ class AttentionMixer(nn.Module):
     cos_sin: Tensor | None
     related: Tensor  # [R, L, L]
 
-    def __init__(self, width: int, length: int, relations: Tensor | None, options: Attention) -> None:
+    def __init__(self, width: int, length: int, relations: Tensor | None, per_example: int, options: Attention) -> None:
         super().__init__()
         if width % options.heads:
             raise ValueError(f"width {width} is not a multiple of heads {options.heads}")
@@ -85,29 +85,34 @@ class AttentionMixer(nn.Module):
         head_width = width // options.heads
         self.register_buffer("cos_sin", rotary(length, head_width) if options.rope else None, persistent=False)
         self.relation: nn.Parameter | None = None
-        if options.relations and relations is not None:
-            count = relations.shape[0]
+        static = torch.zeros(0, length, length) if relations is None else relations.float()
+        count = static.shape[0] + per_example
+        if options.relations and count:
             scalars = torch.zeros(options.heads, count)
             for head in range(options.heads):
                 if head % (count + 1) < count:
                     scalars[head, head % (count + 1)] = options.relation_init
             self.relation = nn.Parameter(scalars)
-            self.register_buffer("related", relations.float(), persistent=False)
+            self.register_buffer("related", static, persistent=False)
 
-    def bias(self) -> Tensor | None:
-        """The relation bias ``[H, L, L]`` of the attention logits, None without relations."""
+    def bias(self, related: Tensor | None = None) -> Tensor | None:
+        """The relation bias of the attention logits, None without relations.
+
+        ``[H, L, L]``; with relations of each example ``[B, R', L, L]`` behind the task's own, ``[B, H, L, L]``.
+        """
         if self.relation is None:
             return None
         count, length, _ = self.related.shape
-        return (self.relation @ self.related.view(count, -1)).view(-1, length, length)
+        bias = (self.relation[:, :count] @ self.related.flatten(1)).view(-1, length, length)
+        return bias if related is None else bias + torch.einsum("hr,brij->bhij", self.relation[:, count:], related)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, related: Tensor | None = None) -> Tensor:
         *lead, length, width = x.shape
         qkv = self.qkv(x).view(-1, length, 3, self.heads, width // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
         if self.cos_sin is not None:
             q, k = rotate(q, self.cos_sin), rotate(k, self.cos_sin)
-        mixed = attend(q, k, v, self.bias())
+        mixed = attend(q, k, v, self.bias(related))
         return self.out(mixed.transpose(1, 2).reshape(*lead, length, width))
 
 
@@ -118,7 +123,7 @@ class TokenMixer(nn.Module):
         super().__init__()
         self.mlp = SwiGLU(length, hidden, length)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, related: Tensor | None = None) -> Tensor:
         return self.mlp(x.transpose(-1, -2)).transpose(-1, -2)
 
 
@@ -138,9 +143,9 @@ class Attention:
     relations: bool = True
     relation_init: float = 5.0
 
-    def build(self, width: int, length: int, relations: Tensor | None) -> nn.Module:
-        """The module for ``[..., length, width]`` and relations ``[R, length, length]``."""
-        return AttentionMixer(width, length, relations, self)
+    def build(self, width: int, length: int, relations: Tensor | None, per_example: int = 0) -> nn.Module:
+        """The module for ``[..., length, width]``, relations ``[R, length, length]`` and R' more of each example."""
+        return AttentionMixer(width, length, relations, per_example, self)
 
 
 @dataclass(frozen=True)
@@ -149,8 +154,8 @@ class TokenMixing:
 
     hidden: int = 128
 
-    def build(self, width: int, length: int, relations: Tensor | None) -> nn.Module:
-        """The module for ``[..., length, width]``."""
+    def build(self, width: int, length: int, relations: Tensor | None, per_example: int = 0) -> nn.Module:
+        """The module for ``[..., length, width]``; relations are not used."""
         return TokenMixer(length, self.hidden)
 
 
@@ -162,6 +167,6 @@ class Block(nn.Module):
         self.mixer = mixer
         self.mlp = SwiGLU(width, hidden, width)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = rms_norm(x + self.mixer(x))
+    def forward(self, x: Tensor, related: Tensor | None = None) -> Tensor:
+        x = rms_norm(x + self.mixer(x, related))
         return rms_norm(x + self.mlp(x))

@@ -28,10 +28,10 @@ class AmortizedGuide(Guide):
         self.config = {"seed": seed}
         self.noise = model.noise
         self.first = model.encoder.first_out
-        self.after = model.encoder.length - self.first - model.spec.len_out
+        self.after = model.encoder.length - self.first - model.encoder.num_out
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed + 1)
-            self.target = nn.Embedding(model.spec.vocab_out, model.width)
+            self.target = model.encoder.target()
             self.guidance = SwiGLU(model.width, model.width, 2 * model.width, zero=True)
 
     def posterior(self, u: Tensor, y: Tensor, prior: dist.TorchDistribution) -> dist.TorchDistribution:

@@ -14,8 +14,9 @@ from ..nn import Attention, Block, SwiGLU, TokenMixing
 from ..poutine import register, transition
 from ..state import Latent
 from ..tasks.base import Spec
-from .encoders import TokenEncoder
+from .encoders import NodeTokens, PuzzleTokens, Tokens
 from .noise import LearnedNoise, NoNoise
+from .patches import Patches
 from .recursion import RecursiveCore
 
 
@@ -46,6 +47,8 @@ class GRAM(nn.Module):
         supervision: N_sup, supervision steps of a trajectory in training.
         shared: f_L and f_H are one network.
         mixer: how tokens are mixed: :class:`gram_ppl.nn.Attention` or :class:`gram_ppl.nn.TokenMixing`.
+        encoder: how an input becomes latent tokens, and which of them are decoded: :class:`Tokens`,
+            :class:`NodeTokens` (graphs), :class:`PuzzleTokens` (ARC) or :class:`Patches` (pictures).
         registers: register tokens in front of the input.
         positions: learned position embedding.
         noise: stochastic guidance: :class:`LearnedNoise`, or an ablation from :mod:`gram_ppl.models.noise`.
@@ -67,6 +70,7 @@ class GRAM(nn.Module):
         supervision: int = 4,
         shared: bool = True,
         mixer: Attention | TokenMixing = Attention(),  # noqa: B008 (frozen)
+        encoder: Tokens | NodeTokens | PuzzleTokens | Patches = Tokens(),  # noqa: B008 (frozen)
         registers: int = 1,
         positions: bool = True,
         noise: LearnedNoise | NoNoise = LearnedNoise(),  # noqa: B008 (frozen)
@@ -82,6 +86,7 @@ class GRAM(nn.Module):
             "supervision": supervision,
             "shared": shared,
             "mixer": mixer,
+            "encoder": encoder,
             "registers": registers,
             "positions": positions,
             "noise": noise,
@@ -94,15 +99,16 @@ class GRAM(nn.Module):
         self.noise = noise
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.encoder = TokenEncoder(spec, width, registers, positions)
-            length, relations = self.encoder.length, self.encoder.place(spec.relations)
+            self.encoder = encoder.build(spec, width, registers, positions)
+            length, relations = self.encoder.length, self.encoder.place(self.encoder.spec.relations)
+            extra = self.encoder.num_example_relations
             self.core = RecursiveCore(
-                lambda: Block(mixer.build(width, length, relations), width, hidden or 2 * width),
+                lambda: Block(mixer.build(width, length, relations, extra), width, hidden or 2 * width),
                 layers=layers,
                 low_steps=low_steps,
                 shared=shared,
             )
-            self.decoder = nn.Linear(width, spec.vocab_out, bias=False)
+            self.decoder = self.encoder.decoder()
             if not isinstance(noise, NoNoise):
                 self.guidance = SwiGLU(width, width, 2 * width, zero=True)
             self.register_buffer("h0", torch.randn(length, width))
@@ -126,7 +132,7 @@ class GRAM(nn.Module):
     def answer(self, h: Tensor) -> TorchDistributionMixin:
         """p(y | h): independent tokens, ``[B, L, D]`` -> batch shape ``[B]``, event shape ``[L_out]``."""
         first = self.encoder.first_out
-        logits = self.decoder(h[..., first : first + self.spec.len_out, :])
+        logits = self.decoder(h[..., first : first + self.encoder.num_out, :])
         return dist.Categorical(logits=logits.to(torch.promote_types(logits.dtype, torch.float32))).to_event(1)
 
     def forward(
@@ -140,7 +146,8 @@ class GRAM(nn.Module):
         """The program. Tokens x ``[B, L_in]`` and y ``[B, L_out]``; returns the last state and y.
 
         Args:
-            x: input; None for the unconditional model, whose batch is then that of y or of ``latent``, or 1.
+            x: input; None or ``[B, 0]`` for the unconditional model, whose batch is then that of y or of
+                ``latent``, or 1.
             y: observed answer; None samples it.
             latent: state to start from, z_0 if not given.
             steps: supervision steps to run, N_sup if not given.
@@ -148,20 +155,20 @@ class GRAM(nn.Module):
         register("model", self)
         given = next((value for value in (x, y, latent and latent.h) if value is not None), None)
         batch = 1 if given is None else given.shape[0]
-        e = self.encoder(x, batch)
+        e, related = self.encoder(x, batch), self.encoder.related(x)
         z = self.initial(batch) if latent is None else latent
         with pyro.plate("batch", batch, dim=-1):
             for n in range(self.supervision if steps is None else steps):
                 for t in range(self.transitions):
-                    z = self.transition(z, e, name=f"eps_{n}_{t}", charged=t == self.transitions - 1)
+                    z = self.transition(z, e, related, name=f"eps_{n}_{t}", charged=t == self.transitions - 1)
             y = pyro.sample("y", self.answer(z.h), obs=y)
         return z, y
 
-    def transition(self, z: Latent, e: Tensor, *, name: str, charged: bool) -> Latent:
+    def transition(self, z: Latent, e: Tensor, related: Tensor | None = None, *, name: str, charged: bool) -> Latent:
         """z_{t-1} → z_t (eq. 6 to 9), with one sample site unless the noise is :class:`NoNoise`."""
 
         def step(z: Latent) -> Latent:
-            u, low = self.core(z, e)
+            u, low = self.core(z, e, related)
             if isinstance(self.noise, NoNoise):
                 return Latent(u, low)
             infer: Any = {"proposal": u, "charged": charged}

@@ -26,14 +26,20 @@ class RecursiveCore(nn.Module):
         self.low = nn.Sequential(*(block() for _ in range(layers)))
         self.high = None if shared else nn.Sequential(*(block() for _ in range(layers)))
 
-    def forward(self, z: Latent, e: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, z: Latent, e: Tensor, related: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Proposal u and new low-level state, ``[B, L, D]`` each.
 
-        l_k = f_L(h + e_x, l_{k-1}) for k = 1..K, u = f_H(h, l_K).
+        l_k = f_L(h + e_x, l_{k-1}) for k = 1..K, u = f_H(h, l_K). ``related [B, R, L, L]``: relations of each example.
         """
         h, low = z
         injected = h + e
         for _ in range(self.low_steps):
-            low = self.low(low + injected)
+            low = _through(self.low, low + injected, related)
         high = self.low if self.high is None else self.high
-        return high(h + low), low
+        return _through(high, h + low, related), low
+
+
+def _through(blocks: nn.Sequential, x: Tensor, related: Tensor | None) -> Tensor:
+    for block in blocks:
+        x = block(x, related)
+    return x

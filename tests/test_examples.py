@@ -121,3 +121,50 @@ def test_the_guide_of_the_example_is_short_and_right():
     # the covariance within one token has the rank that the class promises
     off_diagonal = q.base_dist.covariance_matrix[0, 0] - torch.diag(q.base_dist._unbroadcasted_cov_diag[0, 0])
     assert torch.linalg.matrix_rank(off_diagonal, atol=1e-4) == guide.parts - 2
+
+
+@pytest.mark.parametrize(
+    ("script", "folder", "options", "picture"),
+    [
+        ("queens_svi.py", "queens", {"n": 5, "removed": [2, 3, 4], "held_out": 4}, "boards.png"),
+        ("queens_svi.py", "queens", {"n": 5, "tokens": "rows", "relations": False, "held_out": 4}, "boards.png"),
+        ("coloring_svi.py", "coloring", {"nodes": 5, "p": 0.3}, "graphs.png"),
+        ("coloring_svi.py", "coloring", {"nodes": 5, "tokens": "edges"}, "graphs.png"),
+        ("unconditional_svi.py", "boards", {}, "boards.png"),
+        ("unconditional_svi.py", "boards", {"task": "queens", "side": 5}, "boards.png"),
+        ("maze_svi.py", "maze", {"side": 5, "held_out": 5}, "mazes.png"),
+        ("mnist_svi.py", "mnist", {}, "pictures.png"),
+    ],
+)
+def test_example_of_a_task(script, folder, options, picture, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    samples = 4
+    load(script).main(updates=4, samples=samples, steps=1, **options)
+    metrics = json.loads((tmp_path / "runs" / folder / "metrics.json").read_text())
+    assert {"accuracy", "num_samples", "train_seconds", "updates"} <= metrics.keys()
+    assert (metrics["num_samples"], metrics["updates"]) == (samples, 4)
+    for name in (picture, "training.png"):
+        assert (tmp_path / "runs" / folder / name).read_bytes().startswith(b"\x89PNG")
+    assert f"runs/{folder}" in capsys.readouterr().out.replace("\n", "")
+    gp.load(tmp_path / "runs" / folder)
+
+
+@pytest.mark.parametrize(
+    ("script", "options", "sentence"),
+    [
+        ("queens_svi.py", {"n": 3}, "n: expected a board of side 4 to 12, found 3."),
+        ("coloring_svi.py", {"tokens": "faces"}, "--tokens: expected nodes or edges"),
+        ("unconditional_svi.py", {"side": 5}, "--side: expected 4, 6 or 9"),
+        ("maze_svi.py", {"root": Path("nowhere")}, "nowhere"),
+        ("mnist_svi.py", {"root": Path("nowhere")}, "nowhere"),
+    ],
+)
+def test_bad_input_of_a_task_is_one_sentence(script, options, sentence, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        load(script).main(updates=10**9, **options)
+    printed = capsys.readouterr()
+    assert stop.value.code == 2
+    assert sentence in printed.err
+    assert len(printed.err.strip().splitlines()) == 1
+    assert not list(tmp_path.iterdir())

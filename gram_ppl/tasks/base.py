@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..state import Batch
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 class Spec(NamedTuple):
@@ -19,7 +22,39 @@ class Spec(NamedTuple):
     vocab_in: int  # input tokens are 0 .. vocab_in - 1
     len_out: int  # L_out, output tokens of an example
     vocab_out: int  # output tokens are 0 .. vocab_out - 1
-    relations: Tensor | None = None  # [R, L_in, L_in] bool: which tokens share constraint r
+    relations: Tensor | None = None  # [R, M, M] bool: which tokens share constraint r; M = L_in, or L_in + L_out
+    # where answer tokens stand beside the input tokens (a length of their own)
+
+
+def check_tokens(name: str, tokens: Tensor, length: int, *, board: bool = False) -> None:
+    """Integer tokens ``[..., length]``, or ``[length]`` for one board; any value.
+
+    Raises:
+        ValueError: another dtype or shape, with what was expected.
+    """
+    whole = not (tokens.is_floating_point() or tokens.is_complex() or tokens.dtype == torch.bool)
+    fits = tokens.dim() == 1 if board else tokens.dim() >= 1
+    if not whole or not fits or tokens.shape[-1] != length:
+        shape = f"[{length}]" if board else f"[..., {length}]"
+        raise ValueError(
+            f"{name}: expected integer tokens of shape {shape}, found {tokens.dtype} of {list(tokens.shape)}."
+        )
+
+
+def check_pair(x: Tensor, len_in: int, y: Tensor, len_out: int) -> None:
+    """Inputs and answers whose leading dimensions broadcast.
+
+    Raises:
+        ValueError: a wrong shape or dtype, or leading dimensions that don't broadcast.
+    """
+    check_tokens("x", x, len_in)
+    check_tokens("y", y, len_out)
+    try:
+        torch.broadcast_shapes(x.shape[:-1], y.shape[:-1])
+    except RuntimeError:
+        raise ValueError(
+            f"x and y: expected leading dimensions that broadcast, found {list(x.shape)} and {list(y.shape)}."
+        ) from None
 
 
 class Task(ABC):
@@ -52,6 +87,31 @@ class Task(ABC):
     def solutions(self, x: Tensor) -> Tensor:
         """Every solution of one input: ``[L_in] -> [S, L_out]`` int64, S may be 0."""
 
+    def num_solutions(self, x: Tensor) -> int:
+        """How many there are; tasks that can count without listing do so."""
+        return len(self.solutions(x))
+
+    def canonical(self, y: Tensor) -> Tensor:
+        """One form for answers that mean the same, ``[..., L_out] -> [..., L_out]``: coverage counts that form."""
+        return y
+
+    def boards(self, num: int, generator: torch.Generator) -> Tensor:
+        """Complete boards, uniform over all of them, ``[num, L_out]`` int64: what an unconditional model learns.
+
+        Raises:
+            NotImplementedError: the task has no boards without an input.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no boards without an input")
+
+    @property
+    def blank(self) -> Tensor:
+        """The input that gives nothing away, ``[L_in]``.
+
+        Raises:
+            NotImplementedError: the task has none.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no blank input")
+
     @abstractmethod
     def violations(self, x: Tensor, y: Tensor) -> Tensor:
         """How many constraints each answer breaks: ``[..., L_in], [..., L_out] -> [...]`` int64."""
@@ -60,6 +120,10 @@ class Task(ABC):
         """Whether each answer is a solution of its input: ``[..., L_in], [..., L_out] -> [...]`` bool."""
         return self.violations(x, y) == 0
 
+    def conflicts(self, x: Tensor, y: Tensor) -> Tensor:
+        """What the paper's tables count as conflicts; the violations unless a task says otherwise: ``[...]`` int64."""
+        return self.violations(x, y)
+
     @abstractmethod
     def render(self, x: Tensor, y: Tensor | None = None) -> str:
         """One board ``[L_in]`` (and its answer ``[L_out]``) as text for the terminal."""
@@ -67,3 +131,8 @@ class Task(ABC):
     @abstractmethod
     def parse(self, text: str) -> Tensor:
         """The input ``[L_in]`` that a line of text describes; ``ValueError`` in one sentence if it is none."""
+
+    def draw(self, axes: Axes, x: Tensor, y: Tensor | None = None) -> None:
+        """One board ``[L_in]`` (and its answer ``[L_out]``) on matplotlib axes; by default its text."""
+        axes.text(0.5, 0.5, self.render(x, y), family="monospace", ha="center", va="center", fontsize=8)
+        axes.set_axis_off()

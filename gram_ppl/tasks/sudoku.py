@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..state import Batch
-from .base import Spec, Task
+from .base import Spec, Task, check_pair, check_tokens
 from .sudoku_csv import DIGITS
 from .sudoku_data import Puzzles, fingerprint, loaded, made, reveal, uniform_ints
 from .sudoku_exact import ExactSolver, box_of
@@ -45,7 +45,8 @@ class Sudoku(Task):
             ``"hub:sapientinc/sudoku-extreme/train.csv"`` downloads the public set.
         test_data: file or files for the test split alone; without it, test puzzles come from ``data`` too.
         reveal: with ``data`` or ``unique``: fewest and most further cells of the answer shown in a training row.
-        mix: with ``data``: the share of training rows that are made from the answers in ``data`` and ``clues``.
+        mix: with ``data`` or ``unique``: the share of training rows that are made from the answers and a number of
+            random givens within ``clues``, so they may have several solutions.
         held_clues: givens of the made validation and test puzzles, if other than ``clues``.
         held_reveal: further cells shown in the validation and test puzzles of ``data``.
         split_by: ``"puzzle"``, or ``"grid"``: no training answer is a held-out puzzle's answer either. On small boards
@@ -90,8 +91,10 @@ class Sudoku(Task):
         held_reveal = _bounds("held_reveal", held_reveal, length)
         if self.clues is None and (data is None or mix > 0):
             raise ValueError("clues: made puzzles need a fewest and a most number of givens.")
-        if data is None and (mix > 0 or test_data is not None):
-            raise ValueError("mix and test_data go with data, and none is given.")
+        if data is None and test_data is not None:
+            raise ValueError("test_data goes with data, and none is given.")
+        if data is None and not unique and mix > 0:
+            raise ValueError("mix goes with data or unique: other made puzzles are made from random givens anyway.")
         if data is not None and unique:
             raise ValueError("unique is for made puzzles, but data is given.")
         if data is None and not unique and any(self._reveal):
@@ -158,6 +161,16 @@ class Sudoku(Task):
         """One solution of each of ``inputs(split)``: ``[num, n * n]`` int64."""
         return self._held_out(split).y.long()
 
+    @property
+    def blank(self) -> Tensor:
+        """The empty board."""
+        return torch.zeros(self.spec.len_in, dtype=torch.long)
+
+    def boards(self, num: int, generator: torch.Generator) -> Tensor:
+        """Complete grids, ``[num, n * n]`` int64, from the same pool as training rows."""
+        chosen = self._rows.y[torch.randint(len(self._rows.y), (num,), generator=generator)].long()
+        return random_symmetries(self.box, num, generator)(chosen)
+
     def batches(self, split: str, batch_size: int, generator: torch.Generator) -> Iterator[Batch]:
         """Endless batches of ``"train"``, or of random rows of a held-out split, ``[batch_size, n * n]`` int64 each.
 
@@ -223,7 +236,7 @@ class Sudoku(Task):
 
         Without a limit this needs time and memory for all of them: an empty 9 x 9 board has 6.7e21.
         """
-        self._check(x, "x", board=True)
+        check_tokens("x", x, self.spec.len_in, board=True)
         found = self._solver.solve(x.detach().cpu().long().numpy(), limit)
         return torch.from_numpy(found).to(x.device)
 
@@ -236,14 +249,7 @@ class Sudoku(Task):
         Raises:
             ValueError: a last dimension other than n * n, a dtype that is no integer, dimensions that don't broadcast.
         """
-        self._check(x, "x")
-        self._check(y, "y")
-        try:
-            torch.broadcast_shapes(x.shape, y.shape)
-        except RuntimeError:
-            raise ValueError(
-                f"x and y: expected leading dimensions that broadcast, found {list(x.shape)} and {list(y.shape)}."
-            ) from None
+        check_pair(x, self.spec.len_in, y, self.spec.len_out)
         x, y = x.long(), y.long()
         (r, c), n = self.box, self.side
         has = y[..., None] == torch.arange(1, n + 1, device=y.device)
@@ -251,15 +257,6 @@ class Sudoku(Task):
         present = torch.stack([grid.any(-2), grid.any(-3), boxes.any(-2).any(-3).flatten(-3, -2)], -3)
         changed = (x != 0) & (x != y)
         return 3 * n * n - present.sum((-3, -2, -1)) + changed.sum(-1)
-
-    def _check(self, tokens: Tensor, name: str, board: bool = False) -> None:
-        length, whole = self.spec.len_in, not (tokens.is_floating_point() or tokens.is_complex())
-        fits = tokens.dim() == 1 if board else tokens.dim() >= 1
-        if not whole or tokens.dtype == torch.bool or not fits or tokens.shape[-1] != length:
-            shape = f"[{length}]" if board else f"[..., {length}]"
-            raise ValueError(
-                f"{name}: expected integer tokens of shape {shape}, found {tokens.dtype} of {list(tokens.shape)}."
-            )
 
     # Text
 
@@ -271,9 +268,9 @@ class Sudoku(Task):
             y: its answer, ``[n * n]``, shown in place of the puzzle.
             marks: set the givens in bold, as rich markup.
         """
-        self._check(x, "x", board=True)
+        check_tokens("x", x, self.spec.len_in, board=True)
         if y is not None:
-            self._check(y, "y", board=True)
+            check_tokens("y", y, self.spec.len_in, board=True)
         (r, c), n = self.box, self.side
         chars = [self._char(token) for token in (x if y is None else y).tolist()]
         if marks:
@@ -289,7 +286,7 @@ class Sudoku(Task):
 
     def line(self, x: Tensor) -> str:
         """A board ``[n * n]`` as one line of n * n characters, which ``parse`` reads."""
-        self._check(x, "x", board=True)
+        check_tokens("x", x, self.spec.len_in, board=True)
         return "".join(self._char(token) for token in x.tolist())
 
     def _char(self, token: int) -> str:
