@@ -168,3 +168,33 @@ def test_bad_input_of_a_task_is_one_sentence(script, options, sentence, tmp_path
     assert sentence in printed.err
     assert len(printed.err.strip().splitlines()) == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def arc_folder(tmp_path):
+    grids = [[[1, 2], [3, 4]], [[4, 3], [2, 1]]]
+    pair = {"input": grids[0], "output": grids[1]}
+    for part, name in (("training", "00000001"), ("evaluation", "00000002")):
+        folder = tmp_path / "arc" / "data" / part
+        folder.mkdir(parents=True)
+        other = {"input": [[int(name[-1])]], "output": [[5]]}
+        (folder / f"{name}.json").write_text(json.dumps({"train": [pair, other], "test": [pair]}))
+    return tmp_path / "arc"
+
+
+def test_arc_svi(arc_folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    main = load("arc_svi.py").main
+    main(arc_folder, copy=True)
+    scored = json.loads((tmp_path / "runs" / "arc" / "metrics.json").read_text())
+    assert (scored["pass_at_2"], scored["tasks"]) == (0, 1)
+    main(arc_folder, only=["00000002"], updates=2, samples=2, steps=1, augmentations=1)
+    metrics = json.loads((tmp_path / "runs" / "arc" / "metrics.json").read_text())
+    assert {"accuracy", "pass_at_2", "train_seconds"} <= metrics.keys()
+    assert (tmp_path / "runs" / "arc" / "grids.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_arc_svi_wants_one_task_on_a_cpu(arc_folder, capsys):
+    with pytest.raises(SystemExit):
+        load("arc_svi.py").main(arc_folder)
+    assert capsys.readouterr().err == "error: --only: name one task; a whole set takes a GPU\n"
