@@ -15,7 +15,7 @@ from gram_ppl import report
 
 CPU = {
     "model": {"noise": gp.models.LearnedNoise(scale=1.0), "positions": False},
-    "fit": {"updates": 2400, "batch_size": 32},
+    "fit": {"updates": 4000, "batch_size": 16, "lr": 2e-3, "decay": 0.6},
     "beta": gp.LogLinear(10, 1.0, 0.05, 0.4),
 }
 PAPER = {

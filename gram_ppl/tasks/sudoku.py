@@ -301,14 +301,15 @@ class Sudoku(Task):
             ValueError: a wrong length, a character that is none of these, givens that clash, or no solution.
         """
         n, length = self.side, self.spec.len_in
-        chars = "".join(text.split()).upper()
+        written = "".join(text.split())
+        chars = written.upper()
         if len(chars) != length:
             raise ValueError(f"A {n} x {n} puzzle has {length} characters, found {len(chars)}.")
         digits = DIGITS[:n]
         for i, char in enumerate(chars):
             if char not in digits and char not in BLANKS:
                 raise ValueError(
-                    f"Character {i + 1} of the puzzle ({self._place(i)}) is {char!r}: "
+                    f"Character {i + 1} of the puzzle ({self._place(i)}) is {written[i]!r}: "
                     f"expected a digit from {digits[0]} to {digits[-1]}, or one of {' '.join(BLANKS)} for blank."
                 )
         x = torch.tensor([digits.find(char) + 1 for char in chars])
