@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import isqrt
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..tasks.base import Spec
+from ..tasks.base import Spec, grid_neighbours
 from .encoders import Encoder
 
 
@@ -74,7 +73,8 @@ class PatchEncoder(Encoder):
 
     def place(self, relations: Tensor | None) -> Tensor:
         """Neighbours above, below, left and right, ``[1, L, L]``; relations of pixels are not used."""
-        return super().place(neighbours(self.side // self.options.patch)[None])  # type: ignore[return-value]
+        side = self.side // self.options.patch
+        return super().place(grid_neighbours(side, side)[None])  # type: ignore[return-value]
 
     def target(self) -> nn.Module:
         """See :class:`Encoder`: the same network as for inputs, with weights of its own."""
@@ -83,12 +83,6 @@ class PatchEncoder(Encoder):
     def decoder(self) -> nn.Module:
         """See :class:`Encoder`."""
         return PatchDecoder(self.side, self.options, self.width, self.spec.vocab_out)
-
-
-def neighbours(side: int) -> Tensor:
-    """Which cells of a square grid share an edge, ``[side², side²]`` bool."""
-    row, column = torch.arange(side**2) // side, torch.arange(side**2) % side
-    return ((row[:, None] - row).abs() + (column[:, None] - column).abs()) == 1
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from .arc_pairs import all_pairs
 from .arc_picture import draw_canvases, side_by_side, text_of
 from .arc_score import CANDIDATES, Predictions, score
 from .arc_symmetry import Augmentation, random_augmentations, vote
-from .base import Spec, Task, check_pair, check_tokens
+from .base import Spec, Task, check_pair, check_tokens, grid_neighbours
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -107,8 +107,7 @@ class ARC(Task):
         }
         place = torch.arange(LENGTH)
         row, column = place // SIDE, place % SIDE
-        steps = (row[:, None] - row).abs() + (column[:, None] - column).abs()
-        relations = torch.stack([row[:, None] == row, column[:, None] == column, steps == 1])
+        relations = torch.stack([row[:, None] == row, column[:, None] == column, grid_neighbours(SIDE, SIDE)])
         relations = torch.nn.functional.pad(relations, (1, 0, 1, 0))
         super().__init__(Spec(1 + LENGTH, VOCABULARY, LENGTH, VOCABULARY, relations), config)
         self._translate = translate

@@ -57,6 +57,13 @@ def check_pair(x: Tensor, len_in: int, y: Tensor, len_out: int) -> None:
         ) from None
 
 
+def grid_neighbours(rows: int, columns: int) -> Tensor:
+    """Which cells of a grid share an edge, ``[L, L]`` bool with L = rows · columns."""
+    cell = torch.arange(rows * columns)
+    row, column = cell // columns, cell % columns
+    return ((row[:, None] - row).abs() + (column[:, None] - column).abs()) == 1
+
+
 class Task(ABC):
     """Data, encoding and verifier of one kind of puzzle.
 

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from ..state import Batch
-from .base import Spec, Task, check_pair, check_tokens
+from .base import Spec, Task, check_pair, check_tokens, grid_neighbours
 from .maze_data import loaded, made, symmetries
-from .maze_paths import GOAL, OPEN, PATH, START, Mazes, count_paths, faults, neighbours, prepare, shortest, walk
+from .maze_paths import GOAL, OPEN, PATH, START, Mazes, count_paths, faults, prepare, shortest, walk
 from .sudoku_data import fingerprint
 
 if TYPE_CHECKING:
@@ -93,8 +93,9 @@ class Maze(Task):
             raise ValueError(f"pool: expected at least 1, found {pool}.")
 
         cell = torch.arange(length)
-        beside = (neighbours(self.size)[:, None, :4] == cell[:, None]).any(-1)
-        relations = torch.stack([beside, *(unit[:, None] == unit for unit in (cell // cols, cell % cols))])
+        relations = torch.stack(
+            [grid_neighbours(rows, cols), *(unit[:, None] == unit for unit in (cell // cols, cell % cols))]
+        )
         config = {
             "size": [rows, cols],
             "root": None if root is None else fspath(root),
