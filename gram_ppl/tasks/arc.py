@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ..state import Batch
-from .arc_canvas import LENGTH, VOCABULARY, decode, encode, write
+from .arc_canvas import VOCABULARY, cut, decode, encode, grow, write
 from .arc_data import PUBLISHED, SIDE, Grid, Puzzle, as_grid, read_sets
 from .arc_pairs import all_pairs
 from .arc_picture import draw_canvases, side_by_side, text_of
@@ -44,11 +44,12 @@ class Question(NamedTuple):
 class ARC(Task):
     """The tasks of ARC in a folder, with augmentations.
 
-    An input is the number of the puzzle, 0 .. ``num_puzzles - 1``, and then 30 x 30 canvas tokens, row by row: 0
-    padding, 1 end, 2 .. 11 colours. So ``spec.vocab_in`` counts the tokens of the canvas only, and the model needs
-    ``encoder=PuzzleTokens(task.num_puzzles)``. A puzzle is a task under one ``Augmentation``; the first puzzle of
-    each task is the task as it is. The answer is a canvas whose grid has the same upper left corner as the input's.
-    ``spec.relations [3, 901, 901]``: canvas cells in the same row, in the same column, and next to each other.
+    An input is the number of the puzzle, 0 .. ``num_puzzles - 1``, and then M = ``canvas``² tokens, row by row: 0
+    padding, 1 end, 2 .. 11 colours; M is 900 for the canvas of side 30 that every grid fits. So ``spec.vocab_in``
+    counts the tokens of the canvas only, and the model needs ``encoder=PuzzleTokens(task.num_puzzles)``. A puzzle is a
+    task under one ``Augmentation``; the first puzzle of each task is the task as it is. The answer is a canvas whose
+    grid has the same upper left corner as the input's. ``spec.relations [3, 1 + M, 1 + M]``: canvas cells in the same
+    row, in the same column, and next to each other.
 
     No test output of an evaluation task enters training. Some tasks stand in more than one place: ARC-AGI-2 trains on
     376 tasks that ARC-AGI-1 evaluates on, and ARC-AGI-1 itself has one task in both parts (40853293, 070dd51e).
@@ -66,12 +67,14 @@ class ARC(Task):
         only: names of the tasks to keep, of all that were read.
         num_validation: training tasks whose test pairs are held out for the validation split; their demonstration
             pairs are trained on, as those of evaluation tasks are.
+        canvas: side of the canvas, 30 as published; a smaller one that all grids fit costs far less. None: one more
+            than the side of the largest grid that is no test output.
         translate: put the grids of training rows anywhere on the canvas; held-out rows are in the upper left corner.
         seed: of augmentations and validation tasks. A task's augmentations depend on no other task.
 
     Raises:
         ValueError: missing or damaged files, a set of the other version, tasks of ``extra`` that are evaluated on,
-            unknown names in ``only``, or numbers out of range.
+            unknown names in ``only``, a grid larger than the canvas, or numbers out of range.
     """
 
     def __init__(
@@ -84,6 +87,7 @@ class ARC(Task):
         num_augmentations: int = 0,
         only: Sequence[str] | None = None,
         num_validation: int = 0,
+        canvas: int | None = SIDE,
         translate: bool = True,
         seed: int = 0,
     ) -> None:
@@ -91,9 +95,23 @@ class ARC(Task):
             raise ValueError(f"version: expected 1 or 2, found {version!r}.")
         if min(num_augmentations, num_validation) < 0:
             raise ValueError("num_augmentations and num_validation must be at least 0.")
+        if canvas is not None and not 1 <= canvas <= SIDE:
+            raise ValueError(f"canvas: expected a side of 1 to {SIDE}, found {canvas}.")
         if isinstance(extra, (str, PathLike)) or isinstance(only, str):
             raise ValueError("extra and only: expected lists, found a single name.")
         folder, further = fspath(root), [fspath(path) for path in extra]
+        training, asked, self.left_out = read_sets(version, folder, evaluation, further, only)
+        if num_validation > len(training):
+            raise ValueError(f"num_validation: there are only {len(training)} training tasks, found {num_validation}.")
+        self._sets = training + asked
+        if not self._sets:
+            raise ValueError("only: expected at least one task.")
+        largest = max(max(grid.shape) for puzzle in self._sets for grid in puzzle.visible)
+        side = min(largest + 1, SIDE) if canvas is None else canvas
+        for puzzle in self._sets:
+            answers = [pair.output for pair in puzzle.test if pair.output is not None]
+            if max(max(grid.shape) for grid in puzzle.visible + answers) > side:
+                raise ValueError(f"canvas: a grid of task {puzzle.name} is larger than a canvas of side {side}.")
         config = {
             "version": version,
             "root": folder,
@@ -102,23 +120,16 @@ class ARC(Task):
             "num_augmentations": num_augmentations,
             "only": None if only is None else list(only),
             "num_validation": num_validation,
+            "canvas": side,
             "translate": translate,
             "seed": seed,
         }
-        place = torch.arange(LENGTH)
-        row, column = place // SIDE, place % SIDE
-        relations = torch.stack([row[:, None] == row, column[:, None] == column, grid_neighbours(SIDE, SIDE)])
-        relations = torch.nn.functional.pad(relations, (1, 0, 1, 0))
-        super().__init__(Spec(1 + LENGTH, VOCABULARY, LENGTH, VOCABULARY, relations), config)
+        super().__init__(Spec(1 + side * side, VOCABULARY, side * side, VOCABULARY, _relations(side)), config)
+        self._side = side
         self._translate = translate
 
-        training, asked, self.left_out = read_sets(version, folder, evaluation, further, only)
-        if num_validation > len(training):
-            raise ValueError(f"num_validation: there are only {len(training)} training tasks, found {num_validation}.")
         order = torch.randperm(len(training), generator=torch.Generator().manual_seed(seed)).tolist()
-        held, self._sets = sorted(order[:num_validation]), training + asked
-        if not self._sets:
-            raise ValueError("only: expected at least one task.")
+        held = sorted(order[:num_validation])
         self._asked = {"validation": held, "test": list(range(len(training), len(self._sets)))}
         versions = [_augmentations(puzzle, num_augmentations, seed) for puzzle in self._sets]
         self._pairs = all_pairs(self._sets, versions)
@@ -141,7 +152,7 @@ class ARC(Task):
     # Data
 
     def inputs(self, split: str, augmented: bool = False) -> Tensor:
-        """The test inputs of evaluation tasks (``"test"``) or held-out training tasks: ``[n, 901]`` int64.
+        """The test inputs of evaluation tasks (``"test"``) or held-out training tasks: ``[n, 1 + M]`` int64.
 
         Args:
             split: ``"validation"`` or ``"test"``.
@@ -150,7 +161,7 @@ class ARC(Task):
         return self._ask(*self._rows(split, augmented)).x
 
     def answers(self, split: str, augmented: bool = False) -> Tensor:
-        """The answers to ``inputs(split, augmented)``, ``[n, 900]`` int64; all padding where the answer is hidden."""
+        """The answers to ``inputs(split, augmented)``, ``[n, M]`` int64; all padding where the answer is hidden."""
         return self._ask(*self._rows(split, augmented)).y
 
     def questions(self, split: str, augmented: bool = False) -> list[Question]:
@@ -188,9 +199,12 @@ class ARC(Task):
         before = self._num_trainable.cumsum(0) - self._num_trainable
         pairs = self._trainable[before[task] + (chance[:, 0] * self._num_trainable[task]).long()]
         question, answer = self._pairs.versions(puzzles, pairs)
-        room = SIDE + 1 - torch.maximum(question.sizes, answer.sizes)
+        room = self._side + 1 - torch.maximum(question.sizes, answer.sizes)
         offsets = (chance[:, 1:] * room).long() if self._translate else torch.zeros_like(room)
-        return Batch(torch.cat([puzzles[:, None], write(question, offsets)], 1), write(answer, offsets))
+        return self._rows_of(puzzles, write(question, offsets), write(answer, offsets))
+
+    def _rows_of(self, puzzles: Tensor, question: Tensor, answer: Tensor) -> Batch:
+        return Batch(torch.cat([puzzles[:, None], cut(question, self._side)], 1), cut(answer, self._side))
 
     def _rows(self, split: str, augmented: bool) -> tuple[Tensor, Tensor]:
         """Puzzle and pair of each row of a held-out split, ``[n]`` each: by task, by test input, by version."""
@@ -208,13 +222,12 @@ class ARC(Task):
         question, answer = self._pairs.versions(puzzles, pairs)
         corner = torch.zeros(len(puzzles), 2, dtype=torch.long)
         hidden = answer.sizes[:, :1] == 0
-        x = torch.cat([puzzles[:, None], write(question, corner)], 1)
-        return Batch(x, write(answer, corner).masked_fill(hidden, 0))
+        return self._rows_of(puzzles, write(question, corner), write(answer, corner).masked_fill(hidden, 0))
 
     # Rules
 
     def solutions(self, x: Tensor) -> Tensor:
-        """The answer to one input, if the files have it: ``[901] -> [1, 900]`` or ``[0, 900]`` int64.
+        """The answer to one input, if the files have it: ``[1 + M] -> [1, M]`` or ``[0, M]`` int64.
 
         The input may be that of any pair, demonstrations among them, in any version, anywhere on its canvas.
         """
@@ -223,9 +236,9 @@ class ARC(Task):
         return answer[known]
 
     def violations(self, x: Tensor, y: Tensor) -> Tensor:
-        """How many of the 900 tokens of y differ from the answer: ``[..., 901], [..., 900] -> [...]`` int64.
+        """How many of the M tokens of y differ from the answer: ``[..., 1 + M], [..., M] -> [...]`` int64.
 
-        All 900 where the answer is not known. Integers of any kind and value; leading dimensions broadcast. End and
+        All M where the answer is not known. Integers of any kind and value; leading dimensions broadcast. End and
         padding tokens count too, while ``decode`` reads a grid without them.
 
         Raises:
@@ -233,13 +246,13 @@ class ARC(Task):
         """
         check_pair(x, self.spec.len_in, y, self.spec.len_out)
         answer, known = self._known(x.reshape(-1, self.spec.len_in))
-        answer, known = answer.view(*x.shape[:-1], LENGTH), known.view(*x.shape[:-1], 1)
+        answer, known = answer.view(*x.shape[:-1], self.spec.len_out), known.view(*x.shape[:-1], 1)
         return ((y.long() != answer) | ~known).sum(-1)
 
     def _known(self, x: Tensor) -> tuple[Tensor, Tensor]:
         if x.device not in self._on:
             self._on[x.device] = self._pairs.to(x.device)
-        return self._on[x.device].answers(x)
+        return self._on[x.device].answers(x, self._side)
 
     # Scores
 
@@ -248,17 +261,18 @@ class ARC(Task):
 
         Args:
             split: ``"validation"`` or ``"test"``.
-            y: answers, ``[n, 900]``, or ``[n, N, 900]`` with N samples of each; canvases without a grid don't count.
+            y: answers, ``[n, M]``, or ``[n, N, M]`` with N samples of each; canvases without a grid don't count.
             augmented: whether the inputs were.
         """
-        check_tokens("y", y, LENGTH)
+        check_tokens("y", y, self.spec.len_out)
         questions = self.questions(split, augmented)
         if y.dim() not in (2, 3) or len(y) != len(questions):
             raise ValueError(
-                f"y: expected [{len(questions)}, 900] or [{len(questions)}, N, 900], found {list(y.shape)}."
+                f"y: expected [{len(questions)}, {y.shape[-1]}] or [{len(questions)}, N, {y.shape[-1]}], "
+                f"found {list(y.shape)}."
             )
         votes: dict[tuple[str, int], list[tuple[Augmentation, Grid | None]]] = {}
-        grids, num = decode(y), y[:1].numel() // LENGTH
+        grids, num = decode(grow(y)), y[:1].numel() // y.shape[-1]
         for k, question in enumerate(questions):
             ballot = votes.setdefault((question.task, question.test), [])
             ballot += [(question.augmentation, grid) for grid in grids[k * num : (k + 1) * num]]
@@ -293,8 +307,8 @@ class ARC(Task):
         """The input's grid as digits, and the answer's on its right: ``.`` for no cell, ``?`` for a token that is none.
 
         Args:
-            x: the input, ``[901]``.
-            y: its answer, ``[900]``.
+            x: the input, ``[1 + M]``.
+            y: its answer, ``[M]``.
             marks: set the digits in their colours, as rich markup.
         """
         return side_by_side([text_of(canvas, marks) for canvas in self._canvases(x, y)])
@@ -307,16 +321,16 @@ class ARC(Task):
         check_tokens("x", x, self.spec.len_in, board=True)
         if y is not None:
             check_tokens("y", y, self.spec.len_out, board=True)
-        return [x[1:]] if y is None else [x[1:], y]
+        return [grow(canvas) for canvas in ([x[1:]] if y is None else [x[1:], y])]
 
     def line(self, x: Tensor) -> str:
-        """An input ``[901]`` as one line, which ``parse`` reads; the place on the canvas is lost.
+        """An input ``[1 + M]`` as one line, which ``parse`` reads; the place on the canvas is lost.
 
         Raises:
             ValueError: no such puzzle, or no grid on the canvas.
         """
         check_tokens("x", x, self.spec.len_in, board=True)
-        puzzle, grid = int(x[0]), decode(x[1:])[0]
+        puzzle, grid = int(x[0]), decode(grow(x[1:]))[0]
         if not 0 <= puzzle < self.num_puzzles or grid is None:
             raise ValueError(f"x: expected a puzzle from 0 to {self.num_puzzles - 1} and a grid on its canvas.")
         k = int(self._pairs.puzzle_task[puzzle])
@@ -324,7 +338,7 @@ class ARC(Task):
         return json.dumps({"puzzle": name, "input": grid.tolist()}, separators=(",", ":"))
 
     def parse(self, text: str) -> Tensor:
-        """The input ``[901]`` of ``{"puzzle": name of a task or number of a puzzle, "input": [[...], ...]}``.
+        """The input ``[1 + M]`` of ``{"puzzle": name of a task or number of a puzzle, "input": [[...], ...]}``.
 
         Raises:
             ValueError: no JSON of this form, an unknown puzzle, or a grid that is none.
@@ -349,12 +363,21 @@ class ARC(Task):
             grid = as_grid(content["input"])
         except ValueError as error:
             raise ValueError(f"The input is no grid: {error}.") from None
-        return torch.cat([torch.tensor([puzzle]), encode(grid)])
+        if max(grid.shape) > self._side:
+            raise ValueError(f"The input is a grid of {list(grid.shape)}, and the canvas has side {self._side}.")
+        return torch.cat([torch.tensor([puzzle]), cut(encode(grid), self._side)])
+
+
+def _relations(side: int) -> Tensor:
+    """Cells in the same row, in the same column, next to each other; the puzzle's number is related to nothing."""
+    place = torch.arange(side * side)
+    row, column = place // side, place % side
+    relations = torch.stack([row[:, None] == row, column[:, None] == column, grid_neighbours(side, side)])
+    return torch.nn.functional.pad(relations, (1, 0, 1, 0))
 
 
 def _augmentations(puzzle: Puzzle, num: int, seed: int) -> Tensor:
     """Versions of a task, ``[1 + num, 1 + 10]``, chosen by the colours to be seen; test outputs have no influence."""
-    grids = [pair.input for pair in puzzle.pairs] + [pair.output for pair in puzzle.train]
-    used = {color for grid in grids if grid is not None for color in grid.tobytes()}
+    used = {color for grid in puzzle.visible for color in grid.tobytes()}
     generator = torch.Generator().manual_seed(crc32(f"{seed} {puzzle.name}".encode()))
     return random_augmentations(num, sorted(used), generator)

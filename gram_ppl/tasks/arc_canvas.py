@@ -7,6 +7,7 @@ where the canvas has room, and all else is padding: the encoding of HRM and TRM 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isqrt
 from typing import NamedTuple
 
 import torch
@@ -96,6 +97,18 @@ def read(canvas: Tensor) -> tuple[Grids, Tensor, Tensor]:
     full = ((cells >= 0) | ~there).all((1, 2)) & (color.sum((1, 2)) == sizes.prod(1)) & (sizes[:, 0] > 0)
     known = (tokens >= 0) & (tokens < VOCABULARY)
     return Grids(cells.clamp(min=0).masked_fill(~there, 0), sizes), offsets, full & known.all((1, 2))
+
+
+def cut(canvas: Tensor, side: int) -> Tensor:
+    """The upper left ``side`` x ``side`` tokens of canvases: ``[..., 900] -> [..., side²]``."""
+    return canvas.unflatten(-1, (SIDE, SIDE))[..., :side, :side].flatten(-2)
+
+
+def grow(canvas: Tensor) -> Tensor:
+    """Canvases of any side made full by padding on the right and below: ``[..., side²] -> [..., 900]``."""
+    side = isqrt(canvas.shape[-1])
+    square = canvas.unflatten(-1, (side, side))
+    return torch.nn.functional.pad(square, (0, SIDE - side) * 2, value=PAD).flatten(-2)
 
 
 def encode(grid: Grid, offset: tuple[int, int] = (0, 0)) -> Tensor:

@@ -42,6 +42,11 @@ class Puzzle(NamedTuple):
         """Demonstration pairs, then test pairs."""
         return self.train + self.test
 
+    @property
+    def visible(self) -> list[Grid]:
+        """All grids but the test outputs."""
+        return [pair.input for pair in self.pairs] + [pair.output for pair in self.train if pair.output is not None]
+
 
 def as_grid(rows: Any) -> Grid:
     """Lists of colours as a grid.

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .arc_canvas import LENGTH, Grids, read, stack, transform, write
+from .arc_canvas import LENGTH, Grids, cut, grow, read, stack, transform, write
 from .arc_data import SIDE, Puzzle
 
 
@@ -38,22 +38,22 @@ class Pairs(NamedTuple):
         outputs = Grids(self.output_cells[pairs], self.output_sizes[pairs])
         return transform(inputs, rows), transform(outputs, rows)
 
-    def answers(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The answer canvases ``[B, 900]`` to any ``x [B, 901]``, and whether they are known, ``[B]`` bool.
+    def answers(self, x: Tensor, side: int) -> tuple[Tensor, Tensor]:
+        """The answer canvases ``[B, side²]`` to any ``x [B, 1 + side²]``, and whether they are known, ``[B]`` bool.
 
         Known is the answer to an input of the files, in one of its puzzles, anywhere on the canvas where the output
         has room too.
         """
         number, canvas = x[:, 0].long(), x[:, 1:]
         puzzles = torch.where((number >= 0) & (number < len(self.puzzle_task)), number, 0)
-        shown, offsets, _ = read(canvas)
+        shown, offsets, _ = read(grow(canvas))
         mark = _fingerprints(self.puzzle_task[puzzles], transform(shown, self.backward[puzzles]), self.keys)
         pairs = self.marked[torch.searchsorted(self.marks, mark).clamp(max=len(self.marks) - 1)]
         question, answer = self.versions(puzzles, pairs)
         # the fingerprint proposes, the comparison decides
-        same = (write(question, offsets) == canvas).all(1) & (self.task[pairs] == self.puzzle_task[puzzles])
-        fits = (offsets + answer.sizes <= SIDE).all(1)
-        return write(answer, offsets), same & fits & (puzzles == number)
+        same = (cut(write(question, offsets), side) == canvas).all(1) & (self.task[pairs] == self.puzzle_task[puzzles])
+        fits = (offsets + answer.sizes <= side).all(1)
+        return cut(write(answer, offsets), side), same & fits & (puzzles == number)
 
 
 def all_pairs(tasks: Sequence[Puzzle], augmentations: Sequence[Tensor]) -> Pairs:
