@@ -13,63 +13,54 @@ import typer
 from rich import print
 
 import gram_ppl as gp
-from gram_ppl import report
+from gram_ppl import presets, report
+from gram_ppl.cli.options import Out, Relations, Resume, Samples, Seed, Steps, Updates
 
-CPU = {
-    "model": {"mixer": gp.nn.TokenMixing(128), "noise": gp.models.LearnedNoise(scale=0.1)},
-    "fit": {"updates": 400, "batch_size": 16, "evaluations": 0},
-    "beta": gp.LogLinear(1.0, 1.0),
-}
-PAPER = {
-    "model": {"width": 512, "hidden": 512, "layers": 2, "low_steps": 4, "transitions": 3, "supervision": 16,
-              "registers": 16, "mixer": gp.nn.Attention(8, rope=True, relations=False)},
-    "fit": {"updates": 500_000, "batch_size": 768, "lr": 1e-4, "weight_decay": 1.0, "ema": 0.9999, "evaluations": 0},
-    "beta": gp.LogLinear(0.04, 0.04),
-}  # fmt: skip
+
+def copied(task: gp.tasks.ARC, out: Path) -> None:
+    """Score the inputs as answers."""
+    metrics = task.score(task.predictions("test", task.inputs("test")[:, 1:]))
+    print(report.metrics_table("inputs as answers", {"copy": metrics}))
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "metrics.json").write_text(json.dumps(metrics, indent=2), encoding="utf-8")
 
 
 def main(
     root: Annotated[Path, typer.Argument(help="Folder of the public set or of the Kaggle files.")],
     version: Annotated[int, typer.Option(help="1 or 2.")] = 1,
     only: Annotated[list[str] | None, typer.Option(help="Names of tasks to keep; repeat. One on a CPU.")] = None,
-    augmentations: Annotated[int, typer.Option(min=0, help="Random versions of each task.")] = 7,
+    augmentations: Annotated[int | None, typer.Option(min=0, help="Random versions of each task.")] = None,
     copy: Annotated[bool, typer.Option(help="Score the inputs as answers; no training.")] = False,
-    relations: Annotated[bool, typer.Option(help="Attention with neighbours, rows, columns as relations.")] = False,
-    updates: Annotated[int | None, typer.Option(min=1, help="Training segments.")] = None,
-    samples: Annotated[int, typer.Option(min=1, help="Trajectories for each version of a test input.")] = 4,
-    steps: Annotated[int, typer.Option(min=1, help="Supervision steps of a test trajectory.")] = 8,
-    out: Annotated[Path, typer.Option(help="Folder for checkpoint, metrics and pictures.")] = Path("runs/arc"),
-    resume: Annotated[bool, typer.Option(help="Go on with the run in the folder.")] = False,
-    seed: Annotated[int, typer.Option(help="Of weights, data and noise.")] = 0,
+    relations: Relations = None,
+    updates: Updates = None,
+    samples: Samples = 4,
+    steps: Steps = 8,
+    out: Out = Path("runs/arc"),
+    resume: Resume = False,
+    seed: Seed = 0,
 ) -> None:
     """Train, answer the evaluation tasks' test inputs in all versions, vote, score."""
     with report.plain_errors():
-        cuda = torch.cuda.is_available()
         if copy:
-            task = gp.tasks.ARC(version, root, only=only or None)
-            metrics = task.score(task.predictions("test", task.inputs("test")[:, 1:]))
-            print(report.metrics_table("inputs as answers", {"copy": metrics}))
-            out.mkdir(parents=True, exist_ok=True)
-            (out / "metrics.json").write_text(json.dumps(metrics, indent=2), encoding="utf-8")
+            copied(gp.tasks.ARC(version, root, only=only or None), out)
             return
-        if not (only or cuda):
+        if not (only or torch.cuda.is_available()):
             raise ValueError("--only: name one task; a whole set takes a GPU")
-        task = gp.tasks.ARC(version, root, only=only or None, num_augmentations=augmentations, seed=seed)
-        preset = PAPER if cuda else CPU
-        settings = preset["model"] | ({"mixer": gp.nn.Attention(8 if cuda else 4)} if relations else {})
-        model = gp.models.GRAM(task.spec, encoder=gp.models.PuzzleTokens(task.num_puzzles), seed=seed, **settings)
+        changes = {"task.root": root, "task.version": version, "task.only": only or None, "fit.updates": updates}
+        changes |= {"task.num_augmentations": augmentations, "model.mixer.relations": relations}
+        preset = presets.get("arc", settings=changes)
+
+        task = gp.tasks.ARC(**preset.task, seed=seed)
+        encoder = gp.models.PuzzleTokens(task.num_puzzles)
+        model = gp.models.GRAM(task.spec, **preset.model, encoder=encoder, seed=seed)
         guide = gp.guides.AmortizedGuide(model, seed=seed)
-        history = gp.fit(
-            model, guide, task, objective=gp.SegmentELBO(preset["beta"]), out=out, resume=resume, seed=seed,
-            **preset["fit"] | ({"updates": updates} if updates else {}),
-        )  # fmt: skip
+        objective = gp.SegmentELBO(preset.beta, preset.balance)
+        history = gp.fit(model, guide, task, objective=objective, **preset.fit, out=out, resume=resume, seed=seed)
+
         torch.manual_seed(seed)
         shown = next(task.batches("train", 16, torch.Generator().manual_seed(seed)))
         fitted = gp.rollout(model, shown.x, num_samples=1, steps=steps).tokens.cpu()[:, 0]
-        metrics = {
-            "accuracy": (fitted == shown.y).all(-1).double().mean().item(),
-            "num_samples": samples,
-        }
+        metrics = {"accuracy": (fitted == shown.y).all(-1).double().mean().item(), "num_samples": samples}
         x = task.inputs("test", augmented=True)
         if len(x):
             answers = gp.rollout(model, x, num_samples=samples, steps=steps).tokens.cpu()

@@ -7,24 +7,13 @@ minutes on a CPU. ``--tokens edges`` is the paper's encoding, a token for each p
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
 from rich import print
 
 import gram_ppl as gp
-from gram_ppl import report
+from gram_ppl import presets, report
+from gram_ppl.cli.options import Out, Relations, Resume, Samples, Seed, Steps, Updates
 
-CPU = {
-    "model": {"noise": gp.models.LearnedNoise(scale=1.0)},
-    "fit": {"updates": 4000, "batch_size": 64},
-    "beta": gp.LogLinear(10, 0.6, 0.05, 0.4),
-}
-PAPER = {
-    "model": {"width": 512, "hidden": 512, "layers": 2, "low_steps": 4, "transitions": 3, "supervision": 16,
-              "registers": 16, "shared": False},
-    "fit": {"updates": 20_000, "batch_size": 768, "lr": 1e-4, "weight_decay": 1.0, "ema": 0.9999},
-    "beta": gp.LogLinear(0.5, 0.5),
-}  # fmt: skip
 ENCODERS = {"nodes": gp.models.NodeTokens(), "edges": gp.models.Tokens()}
 
 
@@ -32,38 +21,50 @@ def main(
     nodes: Annotated[int, typer.Option(help="Nodes of a graph.")] = 8,
     p: Annotated[float, typer.Option(help="Probability of an edge.")] = 0.45,
     tokens: Annotated[str, typer.Option(help="nodes or edges: what the model has latent tokens for.")] = "nodes",
-    relations: Annotated[bool, typer.Option(help="Edges as relations in the attention.")] = True,
-    updates: Annotated[int | None, typer.Option(min=1, help="Training segments.")] = None,
-    samples: Annotated[int, typer.Option(min=1, help="Trajectories for each test graph.")] = 20,
-    steps: Annotated[int, typer.Option(min=1, help="Supervision steps of a test trajectory.")] = 16,
-    out: Annotated[Path, typer.Option(help="Folder for checkpoint, metrics and pictures.")] = Path("runs/coloring"),
-    resume: Annotated[bool, typer.Option(help="Go on with the run in the folder.")] = False,
-    seed: Annotated[int, typer.Option(help="Of weights, data and noise.")] = 0,
+    relations: Relations = None,
+    updates: Updates = None,
+    samples: Samples = 20,
+    steps: Steps = 16,
+    out: Out = Path("runs/coloring"),
+    resume: Resume = False,
+    seed: Seed = 0,
 ) -> None:
     """Train, colour unseen graphs, show one with its colourings."""
     with report.plain_errors():
         if tokens not in ENCODERS:
             raise ValueError(f"--tokens: expected nodes or edges, found {tokens!r}")
-        sizes = {"num_train": 13_465, "num_test": 192} if nodes == 10 else {}
-        if nodes < 6:  # there are only so many graphs
-            sizes = {"num_train": 300, "num_validation": 20, "num_test": 40}
-        task = gp.tasks.GraphColoring(nodes, p=p, seed=seed, **sizes)
-        cuda = torch.cuda.is_available()
-        preset = PAPER if cuda else CPU
-        mixer = gp.nn.Attention(8 if cuda else 4, rope=tokens == "edges", relations=relations)
-        model = gp.models.GRAM(task.spec, seed=seed, encoder=ENCODERS[tokens], mixer=mixer, **preset["model"])
+        changes = {"task.n": nodes, "task.p": p, "fit.updates": updates}
+        changes |= {"model.encoder": ENCODERS[tokens], "model.mixer.rope": tokens == "edges"}
+        changes |= {"model.mixer.relations": relations}
+        if nodes == 10:
+            changes |= {"task.num_train": 13_465, "task.num_test": 192}
+        elif nodes < 6:  # there are only so many graphs
+            changes |= {"task.num_train": 300, "task.num_validation": 20, "task.num_test": 40}
+        preset = presets.get("coloring", settings=changes)
+
+        task = gp.tasks.GraphColoring(**preset.task, seed=seed)
+        model = gp.models.GRAM(task.spec, **preset.model, seed=seed)
         guide = gp.guides.AmortizedGuide(model, seed=seed)
+        objective = gp.SegmentELBO(preset.beta, preset.balance)
         history = gp.fit(
-            model, guide, task, objective=gp.SegmentELBO(preset["beta"]), evaluate_steps=steps, out=out, resume=resume,
-            seed=seed, **preset["fit"] | ({"updates": updates} if updates else {}),
-        )  # fmt: skip
+            model,
+            guide,
+            task,
+            objective=objective,
+            **preset.fit,
+            evaluate_steps=steps,
+            out=out,
+            resume=resume,
+            seed=seed,
+        )
+
         metrics = gp.metrics.evaluate(model, task, num_samples=samples, steps=steps, seed=seed)
         report.record(f"{metrics['num_test']} unseen graphs of {nodes} nodes", out, history, metrics)
         shown = min(task.inputs("test")[:50], key=lambda x: abs(task.num_solutions(x) - 6))
         found = task.canonical(gp.rollout(model, shown[None], num_samples=samples, steps=steps).tokens.cpu())
         answers = found[gp.select.distinct(found, task.verify(shown, found))]
-        print(f"\n{len(answers)} of {task.num_solutions(shown)} colourings of one graph in {samples} samples, "
-              f"in {out / 'graphs.png'}")  # fmt: skip
+        number = task.num_solutions(shown)
+        print(f"\n{len(answers)} of {number} colourings of one graph in {samples} samples, in {out / 'graphs.png'}")
         report.pictures(task, shown, answers[:11], out / "graphs.png")
         print(f"Checkpoint, metrics.json and training.png are in {out}")
 

@@ -11,51 +11,38 @@ import typer
 from rich import print
 
 import gram_ppl as gp
-from gram_ppl import features, report
-
-CPU = {
-    "model": {"noise": gp.models.LearnedNoise(scale=1.0), "encoder": gp.models.Patches(channels=16)},
-    "fit": {"updates": 1200, "batch_size": 32, "evaluations": 0},
-    "beta": gp.LogLinear(1.0, 0.3, 0.1, 0.5),
-}
-PAPER = {
-    "model": {"width": 512, "hidden": 512, "layers": 2, "low_steps": 4, "transitions": 3, "supervision": 16,
-              "registers": 16, "shared": False, "encoder": gp.models.Patches(channels=64)},
-    "fit": {"updates": 50_000, "batch_size": 768, "lr": 1e-4, "weight_decay": 1.0, "ema": 0.9999, "evaluations": 0},
-    "beta": gp.LogLinear(0.07, 0.07),
-}  # fmt: skip
+from gram_ppl import features, presets, report
+from gram_ppl.cli.options import Out, Relations, Resume, Seed, Steps, Updates
 
 
 def main(
     root: Annotated[Path | None, typer.Option(help="Folder with MNIST's IDX files; drawn digits without it.")] = None,
-    relations: Annotated[bool, typer.Option(help="Neighbouring patches as a relation in the attention.")] = True,
-    updates: Annotated[int | None, typer.Option(min=1, help="Training segments.")] = None,
+    relations: Relations = None,
+    updates: Updates = None,
     samples: Annotated[int, typer.Option(min=2, help="Pictures to generate.")] = 500,
-    steps: Annotated[int, typer.Option(min=1, help="Supervision steps of a trajectory.")] = 16,
-    out: Annotated[Path, typer.Option(help="Folder for checkpoint, metrics and pictures.")] = Path("runs/mnist"),
-    resume: Annotated[bool, typer.Option(help="Go on with the run in the folder.")] = False,
-    seed: Annotated[int, typer.Option(help="Of weights, data and noise.")] = 0,
+    steps: Steps = 16,
+    out: Out = Path("runs/mnist"),
+    resume: Resume = False,
+    seed: Seed = 0,
 ) -> None:
     """Train, generate pictures, measure FID and inception score with a LeNet trained on the same data."""
     with report.plain_errors():
-        task = gp.tasks.BinarizedMNIST(root, seed=seed)
-        cuda = torch.cuda.is_available()
-        preset = PAPER if cuda else CPU
-        mixer = gp.nn.Attention(8 if cuda else 4, relations=relations)
-        model = gp.models.GRAM(task.spec, seed=seed, mixer=mixer, **preset["model"])
+        changes = {"task.root": root, "model.mixer.relations": relations, "fit.updates": updates}
+        preset = presets.get("mnist", settings=changes)
+
+        task = gp.tasks.BinarizedMNIST(**preset.task, seed=seed)
+        model = gp.models.GRAM(task.spec, **preset.model, seed=seed)
         guide = gp.guides.AmortizedGuide(model, seed=seed)
-        history = gp.fit(
-            model, guide, task, objective=gp.SegmentELBO(preset["beta"]), out=out, resume=resume, seed=seed,
-            **preset["fit"] | ({"updates": updates} if updates else {}),
-        )  # fmt: skip
+        objective = gp.SegmentELBO(preset.beta, preset.balance)
+        history = gp.fit(model, guide, task, objective=objective, **preset.fit, out=out, resume=resume, seed=seed)
+
         torch.manual_seed(seed)
         made = gp.generate(model, num_samples=samples, steps=steps).cpu()
-        net = features.train_features(
-            task.pictures(task.answers("train")), task.labels("train"), seed=seed, cache=out / "features"
-        )
+        train, labels = task.pictures(task.answers("train")), task.labels("train")
+        net = features.train_features(train, labels, seed=seed, cache=out / "features")
         real = task.pictures(task.answers("test"))
         metrics = {
-            "accuracy": task.verify(torch.zeros(samples, 0, dtype=torch.long), made).double().mean().item(),
+            "accuracy": task.verify(task.inputs("test")[0], made).double().mean().item(),
             "distinct": len(made.unique(dim=0)),
             **features.picture_quality(net, task.pictures(made), real),
             "classifier_accuracy": features.accuracy(net, real, task.labels("test")),

@@ -11,59 +11,44 @@ import typer
 from rich import print
 
 import gram_ppl as gp
-from gram_ppl import report
-
-CPU = {
-    "model": {"noise": gp.models.LearnedNoise(scale=1.25), "supervision": 8},
-    "fit": {"updates": 2500, "batch_size": 64},
-    "beta": gp.LogLinear(10, 1.0, 0.05, 0.4),
-}
-PAPER = {
-    "model": {"width": 512, "hidden": 512, "layers": 2, "low_steps": 6, "transitions": 3, "supervision": 16,
-              "registers": 16, "mixer": gp.nn.TokenMixing(512)},
-    "fit": {"updates": 20_000, "batch_size": 768, "lr": 1e-4, "weight_decay": 1.0, "ema": 0.999},
-    "beta": gp.LogLinear(0.05, 0.05),
-}  # fmt: skip
-
-
-def whole(task: str, side: int, seed: int) -> gp.tasks.Unconditional:
-    """The unconditional task of a name."""
-    if task == "queens":
-        return gp.tasks.Unconditional(gp.tasks.NQueens(side, tokens="rows", num_validation=0, seed=seed))
-    if task != "sudoku":
-        raise ValueError(f"--task: expected sudoku or queens, found {task!r}")
-    boxes = {4: (2, 2), 6: (2, 3), 9: (3, 3)}
-    if side not in boxes:
-        raise ValueError(f"--side: expected 4, 6 or 9 for sudoku, found {side}")
-    pool = 50_000 if side == 9 else 1
-    made = gp.tasks.Sudoku(boxes[side], (1, side * side), num_validation=0, num_test=0, pool=pool, seed=seed)
-    return gp.tasks.Unconditional(made)
+from gram_ppl import presets, report
+from gram_ppl.cli.options import Out, Relations, Resume, Samples, Seed, Steps, Updates
 
 
 def main(
     task: Annotated[str, typer.Option(help="sudoku or queens.")] = "sudoku",
     side: Annotated[int | None, typer.Option(help="Side of the board.")] = None,
-    relations: Annotated[bool, typer.Option(help="Constraints as relations in the attention.")] = True,
-    updates: Annotated[int | None, typer.Option(min=1, help="Training segments.")] = None,
-    samples: Annotated[int, typer.Option(min=1, help="Boards to generate.")] = 1000,
-    steps: Annotated[int, typer.Option(min=1, help="Supervision steps of a test trajectory.")] = 32,
-    out: Annotated[Path, typer.Option(help="Folder for checkpoint, metrics and pictures.")] = Path("runs/boards"),
-    resume: Annotated[bool, typer.Option(help="Go on with the run in the folder.")] = False,
-    seed: Annotated[int, typer.Option(help="Of weights, data and noise.")] = 0,
+    relations: Relations = None,
+    updates: Updates = None,
+    samples: Samples = 1000,
+    steps: Steps = 32,
+    out: Out = Path("runs/boards"),
+    resume: Resume = False,
+    seed: Seed = 0,
 ) -> None:
     """Train, generate boards, count the valid and the different ones."""
     with report.plain_errors():
-        cuda = torch.cuda.is_available()
-        large = cuda and task == "sudoku"
-        world = whole(task, side or (9 if large else 4 if task == "sudoku" else 8), seed)
-        preset = PAPER if large else CPU
-        settings = preset["model"] if large else {"mixer": gp.nn.Attention(relations=relations)} | preset["model"]
-        model = gp.models.GRAM(world.spec, seed=seed, **settings)
+        queens = task == "queens"
+        changes = {"task.game": task, "task.side": side or (8 if queens else None)}
+        changes |= {"model.mixer.relations": relations, "fit.updates": updates}
+        preset = presets.get("unconditional", "cpu" if queens else None, changes)
+
+        world = presets.from_nothing(**preset.task, seed=seed)  # a gp.tasks.Unconditional of the game
+        model = gp.models.GRAM(world.spec, **preset.model, seed=seed)
         guide = gp.guides.AmortizedGuide(model, seed=seed)
+        objective = gp.SegmentELBO(preset.beta, preset.balance)
         history = gp.fit(
-            model, guide, world, objective=gp.SegmentELBO(preset["beta"]), evaluate_steps=steps, out=out,
-            resume=resume, seed=seed, **preset["fit"] | ({"updates": updates} if updates else {}),
-        )  # fmt: skip
+            model,
+            guide,
+            world,
+            objective=objective,
+            **preset.fit,
+            evaluate_steps=steps,
+            out=out,
+            resume=resume,
+            seed=seed,
+        )
+
         torch.manual_seed(seed)
         boards = gp.generate(model, num_samples=samples, steps=steps).cpu()
         nothing = world.inputs("test")[0]

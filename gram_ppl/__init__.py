@@ -1,11 +1,14 @@
 """GRAM, Generative Recursive Reasoning, as a probabilistic program in Pyro."""
 
-from . import features, guides, metrics, models, nn, poutine, report, select, tasks
+from . import bounds, features, guides, halt, metrics, models, nn, poutine, report, select, tasks
+from .arviz_adapter import to_arviz
 from .checkpoint import CheckpointError, load, save
 from .guide import Guide
-from .infer import generate, rollout, solve
+from .heads import HeadTrainer, fit_heads
+from .infer import generate, rollout, solve, trajectories
+from .metrics import tune
 from .objective import LogLinear, SegmentELBO
-from .state import Answers, Batch, Latent, Rollouts, SegmentInfo
+from .state import Answers, Batch, Latent, Rollouts, SegmentInfo, Step
 from .train import STATE_FILE, History, NonFiniteLoss, fit
 
 __version__ = "0.1.0"
@@ -15,6 +18,7 @@ __all__ = [
     "Batch",
     "CheckpointError",
     "Guide",
+    "HeadTrainer",
     "History",
     "Latent",
     "LogLinear",
@@ -23,10 +27,14 @@ __all__ = [
     "Rollouts",
     "SegmentELBO",
     "SegmentInfo",
+    "Step",
+    "bounds",
     "features",
     "fit",
+    "fit_heads",
     "generate",
     "guides",
+    "halt",
     "load",
     "metrics",
     "models",
@@ -38,4 +46,7 @@ __all__ = [
     "select",
     "solve",
     "tasks",
+    "trajectories",
+    "tune",
+    "to_arviz",
 ]

@@ -95,7 +95,7 @@ def describe(thing: Any) -> Any:
     return {"class": f"{package}.{type(thing).__name__}", "arguments": describe(arguments)}
 
 
-PACKAGES = ("gram_ppl.guides", "gram_ppl.models", "gram_ppl.nn", "gram_ppl.tasks")
+PACKAGES = ("gram_ppl.guides", "gram_ppl.heads", "gram_ppl.models", "gram_ppl.nn", "gram_ppl.tasks")
 
 
 def build(description: Any, *leading: Any) -> Any:

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
+from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
 
-from .infer import rollout
-from .select import MajorityVote, Selector, distinct
+from .halt import Halt, Never
+from .infer import solve
+from .poutine import Anneal, Temperature
+from .select import Selector, distinct
 from .tasks.base import Task
 
 
 def coverage(task: Task, x: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
-    """Distinct valid answers and number of solutions of each input: ``[B, L_in], [B, N, L_out] -> [B], [B]``."""
+    """How many distinct valid answers and how many solutions (float64): ``[B, L_in], [B, N, L_out] -> [B], [B]``."""
     valid = task.verify(x[:, None], tokens)
     found = distinct(task.canonical(tokens), valid).sum(dim=-1)
-    total = torch.tensor([task.num_solutions(row) for row in x.cpu()], device=x.device)
+    numbers = [float(task.num_solutions(row)) for row in x.cpu()]  # more than int64 holds, for some empty boards
+    total = torch.tensor(numbers, dtype=torch.float64, device=x.device)
     return found, total
 
 
@@ -28,6 +34,10 @@ def evaluate(
     num_samples: int = 20,
     steps: int | None = None,
     select: Selector | None = None,
+    mode: str | None = None,
+    halt: Halt = Never(),  # noqa: B008 (frozen)
+    noise: Messenger | None = None,
+    retry: int | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Prior rollouts on held-out inputs, judged by the task's verifier.
@@ -39,6 +49,7 @@ def evaluate(
         num_samples: N.
         steps: supervision steps; the model's N_sup if not given.
         select: selector behind ``selected_accuracy``; majority vote if not given.
+        mode, halt, noise, retry: as for :func:`gram_ppl.solve`.
         seed: of the rollouts; the global generator is left as it was.
 
     Returns:
@@ -46,30 +57,89 @@ def evaluate(
         oracle), ``coverage`` (distinct valid answers ÷ solutions, mean over the inputs with several solutions;
         absent if there is none), ``coverage_all`` (the same over all inputs), ``coverage_ceiling`` (what N draws
         of an ideal uniform sampler would cover in expectation, inputs with several solutions), ``conflicts`` (summed
-        over the inputs, mean over the N samples, as in the paper's tables), ``num_test``, ``num_samples``.
+        over the inputs, mean over the N samples, as in the paper's tables), ``steps`` (supervision steps of a
+        trajectory, mean), ``network_calls`` (evaluations of f_L and f_H, all trajectories together; absent for models
+        that don't say what a step costs), ``seconds`` (of rollouts and selection), ``num_test``, ``num_samples``.
     """
     x = task.inputs("test") if x is None else x
+    start = time.perf_counter()
     devices = [torch.cuda.current_device()] if next(model.parameters()).is_cuda else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
-        out = rollout(model, x, num_samples=num_samples, steps=steps)
+        options: dict[str, Any] = {"num_samples": num_samples, "steps": steps, "select": select, "mode": mode}
+        answers = solve(model, task, x, **options, halt=halt, noise=noise, retry=retry, seed=seed)
+    out, selected = answers.rollouts, answers.verified.double().mean().item()
+    seconds = time.perf_counter() - start
     x = x.to(out.tokens.device)
     valid = task.verify(x[:, None], out.tokens)
-    index, _ = (select or MajorityVote())(task, x, out)
     found, total = coverage(task, x, out.tokens)
     share = found / total.clamp(min=1)
     result: dict[str, Any] = {
         "accuracy": valid.double().mean().item(),
-        "selected_accuracy": valid.gather(1, index[:, None]).double().mean().item(),
+        "selected_accuracy": selected,
         "pass_at_n": valid.any(dim=-1).double().mean().item(),
         "coverage_all": share.double().mean().item(),
         "conflicts": task.conflicts(x[:, None], out.tokens).sum(dim=0).double().mean().item(),
+        "steps": out.steps.double().mean().item(),
+        "seconds": seconds,
         "num_test": len(x),
         "num_samples": num_samples,
     }
+    step_calls: Any = getattr(model, "step_calls", None)
+    if step_calls is not None:
+        result["network_calls"] = int(out.steps.sum()) * step_calls
     several = total > 1
     if several.any():
         result["coverage"] = share[several].double().mean().item()
-        ceiling = 1 - (1 - 1 / total[several].double()) ** num_samples
+        ceiling = 1 - (1 - 1 / total[several]) ** num_samples
         result["coverage_ceiling"] = ceiling.mean().item()
     return result
+
+
+class Tuned(NamedTuple):
+    """What :func:`tune` found."""
+
+    noise: Messenger | None  # the best candidate
+    results: list[dict[str, Any]]  # of each candidate, as :func:`evaluate` returns them, and "noise", its name
+
+
+def tune(
+    model: nn.Module,
+    task: Task,
+    candidates: Sequence[Messenger | None] | None = None,
+    *,
+    measure: str = "selected_accuracy",
+    x: Tensor | None = None,
+    steps: int | None = None,
+    **options: Any,
+) -> Tuned:
+    """Choose a noise temperature or schedule on the validation split, every candidate with the same seed.
+
+    Args:
+        model: the program.
+        task: the task.
+        candidates: handlers for ``noise=``; constant temperatures from 0.5 to 1.5 and two that fall if not given.
+        measure: which figure of :func:`evaluate` to maximise, ``"coverage"`` or ``"accuracy"``, say; the first of
+            equal candidates wins.
+        x: inputs ``[B, L_in]``; the task's validation split if not given.
+        steps: supervision steps; the model's N_sup if not given.
+        options: further arguments of :func:`evaluate`.
+
+    Raises:
+        ValueError: no candidate, or a measure that :func:`evaluate` does not give.
+    """
+    if candidates is None:
+        depth: Any = model.supervision if steps is None else steps
+        falling = (Anneal(1.5, 0.0, depth), Anneal(1.5, 0.5, depth))
+        candidates = [Temperature(value) for value in (1.0, 0.5, 0.75, 1.25, 1.5, *falling)]
+    if not candidates:
+        raise ValueError("tune needs at least one candidate")
+    x = task.inputs("validation") if x is None else x
+    results = []
+    for noise in candidates:
+        result = evaluate(model, task, x=x, steps=steps, noise=noise, **options)
+        if measure not in result:
+            raise ValueError(f"measure must be one of {', '.join(result)}, got {measure!r}")
+        results.append({"noise": repr(noise), **result})
+    best = max(range(len(results)), key=lambda index: results[index][measure])
+    return Tuned(candidates[best], results)

@@ -1,32 +1,38 @@
-"""Effect handlers over the unchanged program, and the two effects that a model offers them."""
+"""Effect handlers over the unchanged program: gradients, traces, noise; and two effects that a model offers them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
 from typing import Any
 
 import pyro
+import pyro.distributions as dist
 import torch
 from pyro.poutine.guide import GuideMessenger
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.replay_messenger import ReplayMessenger
 from pyro.poutine.runtime import _PYRO_STACK, effectful
 from pyro.poutine.trace_messenger import TraceMessenger
-from torch import nn
+from torch import Tensor, nn
 
 from .state import Latent
 
 
 @effectful(type="transition")
-def transition(step: Callable[[Latent], Latent], z: Latent, *, charged: bool) -> Latent:
-    """One latent transition z → step(z) as an effect, so that handlers can act on it.
+def transition(move: Callable[[Latent], Latent], z: Latent, *, charged: bool) -> Latent:
+    """One latent transition z → move(z) as an effect, so that handlers can act on it.
+
+    The effect also takes ``name=``, that of its site, and ``infer=``, with ``"step"`` the number of the supervision
+    step: handlers read them.
 
     Args:
-        step: the transition; it holds one sample site.
+        move: the transition; it holds one sample site.
         z: the state before it.
         charged: whether it is the last one of its supervision step, the one whose KL eq. 14 charges.
     """
-    return step(z)
+    return move(z)
 
 
 class GradientWindow(Messenger):
@@ -57,6 +63,148 @@ class Replay(ReplayMessenger):
 
 class Record(TraceMessenger):
     """As ``poutine.trace``, for an objective's own traces: it doesn't listen for parameters (:func:`register`)."""
+
+
+class Temperature(Messenger):
+    """Scales the standard deviation of the prior's noise, at every site that has a proposal.
+
+    1 changes nothing, 0 leaves the mean path. Above 1 answers are more various, below 1 more alike.
+
+    Args:
+        value: the factor, or a function of the number of the supervision step, counted from 0 (:class:`Anneal`).
+
+    Raises:
+        ValueError: a negative factor, or noise that is not Gaussian.
+    """
+
+    def __init__(self, value: float | Callable[[int], float]) -> None:
+        super().__init__()
+        self.value = value
+        if not callable(value):
+            _scale(value, 0, self)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.value})"
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if "proposal" not in msg["infer"] or msg["is_observed"]:
+            return
+        fn, factor = msg["fn"], _scale(self.value, msg["infer"].get("step", 0), self)
+        base = getattr(fn, "base_dist", fn)
+        if not isinstance(base, torch.distributions.Normal):
+            raise ValueError(f"{self} needs Gaussian noise, and {msg['name']!r} is {base}")
+        if factor == 0:
+            msg["fn"] = dist.Delta(base.loc).to_event(fn.event_dim)
+        elif factor != 1:
+            family: Any = type(base)
+            msg["fn"] = family(base.loc, factor * base.scale).to_event(fn.event_dim)
+
+
+@dataclass(frozen=True)
+class Anneal:
+    """From ``first`` to ``last`` in equal steps over ``steps`` supervision steps, constant afterwards."""
+
+    first: float
+    last: float
+    steps: int
+
+    def __call__(self, step: int) -> float:
+        """The value in supervision step ``step``, counted from 0."""
+        return self.first + (self.last - self.first) * min(step / max(self.steps - 1, 1), 1.0)
+
+
+class ExtraNoise(Messenger):
+    """Adds Normal(0, std²) noise to h after every transition, by a site "extra_..." of its own.
+
+    Noise at test time only, as PTRM gives to a deterministic model; the prior's own noise stays as it is.
+
+    Args:
+        std: standard deviation, or a function of the number of the supervision step, counted from 0.
+
+    Raises:
+        ValueError: a negative standard deviation.
+    """
+
+    def __init__(self, std: float | Callable[[int], float]) -> None:
+        super().__init__()
+        self.std = std
+        if not callable(std):
+            _scale(std, 0, self)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.std})"
+
+    def _pyro_transition(self, msg: Any) -> None:
+        move, z = msg["args"]
+        std = _scale(self.std, msg["infer"].get("step", 0), self)
+
+        def shaken(z: Latent) -> Latent:
+            h, low = move(z)
+            noise = dist.Normal(torch.zeros_like(h), std).to_event(h.dim() - 1)
+            return Latent(h + pyro.sample(f"extra_{msg['name']}", noise), low)
+
+        if std > 0:
+            msg["args"] = (shaken, z)
+
+
+def _scale(value: float | Callable[[int], float], step: int, owner: object) -> float:
+    number = value(step) if callable(value) else value
+    if number < 0:
+        raise ValueError(f"{type(owner).__name__} must not be negative, got {number}")
+    return number
+
+
+class Streams(Messenger):
+    """Every row of the batch draws its Gaussian noise from a stream of its own, and y is its most probable value.
+
+    What a trajectory does then depends on its own seed only, not on the rows beside it. It acts after all other
+    handlers, wherever they stand; sites of other families than the Normal draw from torch's global generator.
+    On the CPU each row has a generator; on CUDA all rows share one, and the draws of absent rows are dropped.
+
+    Args:
+        seed: row r has the stream ``seed + r``.
+        first: number of the first row.
+        rows: how many rows there are.
+        device: where the noise is needed.
+    """
+
+    def __init__(self, seed: int, first: int, rows: int, device: torch.device) -> None:
+        super().__init__()
+        self.rows = rows
+        self.present: Tensor | None = None  # [B'] int64, the rows in the batch; all if None
+        count = rows if device.type == "cpu" else 1
+        self.generators = [torch.Generator(device).manual_seed(seed + first + row) for row in range(count)]
+
+    def normal(self, like: Tensor) -> Tensor:
+        """Standard normal noise of the rows present, ``[B', ...]``."""
+        if like.device.type != "cpu":
+            size = (self.rows, *like.shape[1:])
+            noise = torch.randn(size, dtype=like.dtype, device=like.device, generator=self.generators[0])
+            return noise if self.present is None else noise[self.present]
+        noise = torch.empty_like(like, memory_format=torch.contiguous_format)
+        present = range(self.rows) if self.present is None else self.present.tolist()
+        for row, target in zip(present, noise.unbind(), strict=True):
+            target.normal_(generator=self.generators[row])
+        return noise
+
+    def __enter__(self) -> Streams:
+        _PYRO_STACK.insert(0, self)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self in _PYRO_STACK:  # an error inside a handler's block has removed it already
+            _PYRO_STACK.remove(self)
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if msg["value"] is not None:
+            return
+        base = getattr(msg["fn"], "base_dist", msg["fn"])
+        if msg["name"] == "y":
+            msg["value"] = base.logits.argmax(dim=-1)
+        elif type(base) in (dist.Normal, torch.distributions.Normal):
+            msg["value"] = torch.addcmul(base.loc, base.scale, self.normal(base.loc))
 
 
 def register(name: str, module: nn.Module) -> None:

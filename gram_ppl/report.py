@@ -1,4 +1,4 @@
-"""Pictures and tables of a run."""
+"""Pictures, tables and the page of a run."""
 
 from __future__ import annotations
 
@@ -15,35 +15,10 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
+from .page import page as page
+from .pictures import training_curves as training_curves
 from .tasks.base import Task
 from .train import History, NonFiniteLoss
-
-
-def training_curves(history: History, path: str | Path) -> None:
-    """Loss, KL and prior accuracy over updates, as one PNG or SVG file.
-
-    Args:
-        history: what :func:`gram_ppl.fit` returned.
-        path: the file to write.
-    """
-    from matplotlib.figure import Figure  # slow to import
-
-    updates = [record.update for record in history]
-    measured = [record for record in history if record.prior_accuracy is not None]
-    figure = Figure(figsize=(12, 3.4), layout="constrained")
-    loss, kl, accuracy = figure.subplots(1, 3)
-    loss.plot(updates, [record.loss for record in history])
-    loss.set(ylabel="loss, nats a token", yscale="log")
-    kl.plot(updates, [record.kl for record in history], label="all segments")
-    kl.plot(updates, [record.kl_first for record in history], label="first segment")
-    kl.set(ylabel="charged KL, nats a puzzle", yscale="symlog", ylim=(0, None))
-    kl.legend(frameon=False)
-    accuracy.plot([record.update for record in measured], [record.prior_accuracy for record in measured], marker=".")
-    accuracy.set(ylabel="prior accuracy, validation", ylim=(0, 1.02))
-    for axes in (loss, kl, accuracy):
-        axes.set_xlabel("update")
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=120)
 
 
 def boards(task: Task, x: Tensor, answers: Tensor) -> Columns:

@@ -34,11 +34,28 @@ class SegmentInfo(NamedTuple):
     correct: Tensor  # [B, L_out] bool: argmax p(y | h_T) equals y
 
 
+class Step(NamedTuple):
+    """Where the N trajectories of each of B inputs stand after one supervision step."""
+
+    number: int  # supervision steps run so far, from 1
+    latent: Latent  # [B·N, L, D] each, trajectories of one input next to each other
+    tokens: Tensor  # [B, N, L_out] int64, argmax of the decoder
+    log_prob: Tensor  # [B, N] log p(tokens | h): the decoder's confidence in its own answer, nats
+    residual: Tensor  # [B, N] root mean square change of h in this supervision step
+    running: Tensor  # [B, N] bool: trajectories that have not halted
+    halt: Tensor | None  # [B, N] logit of the halt head; None without heads
+    value: Tensor | None  # [B, N] the value head's guess of the accuracy, in [0, 1]; None without heads
+
+
 class Rollouts(NamedTuple):
-    """N trajectories of the prior for each of B inputs, decoded after the last supervision step."""
+    """N trajectories of the prior for each of B inputs, decoded after the last supervision step of each."""
 
     tokens: Tensor  # [B, N, L_out] int64, argmax of the decoder
     log_prob: Tensor  # [B, N] log p(tokens | h): the decoder's confidence in its own answer, nats
+    steps: Tensor  # [B, N] int64, supervision steps that each trajectory ran
+    residual: Tensor  # [B, N] root mean square change of h in the last of them
+    halt: Tensor | None = None  # [B, N] logit of the halt head; None without heads
+    value: Tensor | None = None  # [B, N] the value head's guess of the accuracy, in [0, 1]; None without heads
 
 
 class Answers(NamedTuple):

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from . import checkpoint
+from .heads import HeadTrainer
 from .infer import rollout
 from .numerics import fast
 from .objective import LogLinear, Segment, SegmentELBO
@@ -76,6 +77,7 @@ def fit(
     evaluations: int = 10,
     evaluate_on: int = 200,
     evaluate_steps: int | None = None,
+    heads_every: int | None = None,
     out: str | Path | None = None,
     checkpoint_every: int | None = None,
     resume: bool = False,
@@ -99,6 +101,8 @@ def fit(
         ema: decay of the weight average, ramped up from zero.
         evaluations: how often, evenly spaced, prior accuracy is measured on validation puzzles.
         evaluate_on, evaluate_steps: with how many puzzles, and supervision steps (N_sup if not given).
+        heads_every: updates between two steps that train halt and value head on prior rollouts of the batch's inputs;
+            no heads if not given (:func:`gram_ppl.fit_heads` fits them afterwards).
         out: folder for ``model.safetensors`` (best weights) and ``state.safetensors`` (to resume).
         checkpoint_every: updates between two writings of the state; a fiftieth of the run if not given.
         resume: continue from the state in ``out``; the result is that of the uninterrupted run, bit for bit.
@@ -114,6 +118,7 @@ def fit(
         "updates": updates, "batch_size": batch_size, "seed": seed, "lr": lr, "weight_decay": weight_decay,
         "betas": list(betas), "clip": clip, "warmup": warmup, "decay": decay, "final": final, "ema": ema,
         "evaluations": evaluations, "evaluate_on": evaluate_on, "evaluate_steps": evaluate_steps,
+        "heads_every": heads_every,
     }  # fmt: skip
     trainer = Trainer(model, guide, task, objective or SegmentELBO(LogLinear()), settings, device)
     folder = None if out is None else Path(out)
@@ -170,6 +175,10 @@ class Trainer:
                 f"batch_size must be a multiple of the model's {self.supervision} supervision steps, "
                 f"got {settings['batch_size']}"
             )
+        every = settings.get("heads_every")
+        if every is not None and every < 1:
+            raise ValueError(f"heads_every must be at least 1, got {every}")
+        self.heads = HeadTrainer(model, task, seed=settings["seed"]) if every else None
         self.segment: Segment = objective(model.to(self.device), guide.to(self.device))
         self.optimizer = _optimizer(self.segment, settings)
         self.average = AveragedModel(self.segment, multi_avg_fn=self._average)
@@ -204,6 +213,8 @@ class Trainer:
         if self.device.type == "cpu" and not (loss.isfinite() and norm.isfinite()):
             raise self._not_finite(x, y, latent)
         self.optimizer.step()
+        if self.heads is not None and self.update % self.settings["heads_every"] == 0:
+            self.heads.step(x)
         self.average.update_parameters(self.segment)
         self.carry = Carry(x, y, info.latent)
         fresh = slice((self.update % self.supervision) * self.rows, (self.update % self.supervision + 1) * self.rows)
@@ -297,8 +308,9 @@ class Trainer:
         tensors = {f"weights.{key}": value for key, value in self.segment.state_dict().items()}
         tensors |= {f"average.{key}": value for key, value in self.average.state_dict().items()}
         tensors |= {f"best.{key}": value for key, value in self.best_weights.items()}
-        for index, state in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{key}": value for key, value in state.items()}
+        tensors |= _flat("optimizer", self.optimizer)
+        if self.heads is not None:
+            tensors |= _flat("heads", self.heads.optimizer)
         tensors |= {"carry.x": self.carry.x, "carry.y": self.carry.y}
         tensors |= {"carry.h": self.carry.latent.h, "carry.l": self.carry.latent.l}
         tensors |= {"random.data": self.generator.get_state(), "random.cpu": torch.get_rng_state()}
@@ -335,11 +347,9 @@ class Trainer:
         checkpoint.fill(self.segment, part("weights."), path)
         checkpoint.fill(self.average, part("average."), path)
         self.best_weights = part("best.")
-        optimizer: dict[int, dict[str, Tensor]] = {}
-        for key, value in part("optimizer.").items():
-            index, name = key.split(".")
-            optimizer.setdefault(int(index), {})[name] = value
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": optimizer})
+        _fill(self.optimizer, part("optimizer."))
+        if self.heads is not None:
+            _fill(self.heads.optimizer, part("heads."))
         rows = part("carry.")
         self.carry = Carry(rows["x"], rows["y"], Latent(rows["h"], rows["l"]))
         self.generator.set_state(tensors["random.data"])
@@ -360,6 +370,21 @@ def _optimizer(segment: nn.Module, settings: dict[str, Any]) -> torch.optim.Adam
         {"params": others, "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=settings["lr"], betas=tuple(settings["betas"]), fused=True)
+
+
+def _flat(name: str, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The tensors of an optimiser's state, by ``name.parameter.key``."""
+    states = optimizer.state_dict()["state"].items()
+    return {f"{name}.{index}.{key}": value for index, state in states for key, value in state.items()}
+
+
+def _fill(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Give an optimiser the state that :func:`_flat` took; the names without their prefix."""
+    states: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        index, name = key.split(".")
+        states.setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
 
 
 def _rate(update: int, settings: dict[str, Any]) -> float:

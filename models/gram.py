@@ -10,6 +10,7 @@ import torch
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor, nn
 
+from ..heads import Heads
 from ..nn import Attention, Block, SwiGLU, TokenMixing
 from ..poutine import register, transition
 from ..state import Latent
@@ -52,6 +53,7 @@ class GRAM(nn.Module):
         registers: register tokens in front of the input.
         positions: learned position embedding.
         noise: stochastic guidance: :class:`LearnedNoise`, or an ablation from :mod:`gram_ppl.models.noise`.
+        heads: halt and value head; :func:`gram_ppl.heads.fit_heads` makes and fits them.
         seed: draws the weights and z_0; the global generator is left alone.
     """
 
@@ -74,6 +76,7 @@ class GRAM(nn.Module):
         registers: int = 1,
         positions: bool = True,
         noise: LearnedNoise | NoNoise = LearnedNoise(),  # noqa: B008 (frozen)
+        heads: Heads | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -90,6 +93,7 @@ class GRAM(nn.Module):
             "registers": registers,
             "positions": positions,
             "noise": noise,
+            "heads": heads,
             "seed": seed,
         }
         self.spec = spec
@@ -97,6 +101,7 @@ class GRAM(nn.Module):
         self.transitions = transitions
         self.supervision = supervision
         self.noise = noise
+        self.heads = heads
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.encoder = encoder.build(spec, width, registers, positions)
@@ -118,7 +123,12 @@ class GRAM(nn.Module):
         """A new model of the same size without guidance; its parameters become hidden units of the blocks."""
         spare = sum(parameter.numel() for parameter in self.guidance.parameters())
         hidden = (self.config["hidden"] or 2 * self.width) + round(spare / (3 * self.width * self.config["layers"]))
-        return GRAM(self.spec, **{**self.config, "hidden": hidden, "noise": NoNoise()})
+        return GRAM(self.spec, **{**self.config, "hidden": hidden, "noise": NoNoise(), "heads": None})
+
+    @property
+    def step_calls(self) -> int:
+        """Network evaluations of one trajectory in one supervision step, T·(K + 1)."""
+        return self.transitions * (self.core.low_steps + 1)
 
     def initial(self, batch: int) -> Latent:
         """z_0 for a batch, ``[B, L, D]`` each."""
@@ -142,6 +152,7 @@ class GRAM(nn.Module):
         *,
         latent: Latent | None = None,
         steps: int | None = None,
+        start: int = 0,
     ) -> tuple[Latent, Tensor]:
         """The program. Tokens x ``[B, L_in]`` and y ``[B, L_out]``; returns the last state and y.
 
@@ -151,6 +162,7 @@ class GRAM(nn.Module):
             y: observed answer; None samples it.
             latent: state to start from, z_0 if not given.
             steps: supervision steps to run, N_sup if not given.
+            start: number of the first of them, the n of site names: how many ``latent`` has behind it.
         """
         register("model", self)
         given = next((value for value in (x, y, latent and latent.h) if value is not None), None)
@@ -158,21 +170,27 @@ class GRAM(nn.Module):
         e, related = self.encoder(x, batch), self.encoder.related(x)
         z = self.initial(batch) if latent is None else latent
         with pyro.plate("batch", batch, dim=-1):
-            for n in range(self.supervision if steps is None else steps):
+            for n in range(start, start + (self.supervision if steps is None else steps)):
                 for t in range(self.transitions):
-                    z = self.transition(z, e, related, name=f"eps_{n}_{t}", charged=t == self.transitions - 1)
+                    charged = t == self.transitions - 1
+                    z = self.transition(z, e, related, name=f"eps_{n}_{t}", charged=charged, step=n)
             y = pyro.sample("y", self.answer(z.h), obs=y)
         return z, y
 
-    def transition(self, z: Latent, e: Tensor, related: Tensor | None = None, *, name: str, charged: bool) -> Latent:
-        """z_{t-1} → z_t (eq. 6 to 9), with one sample site unless the noise is :class:`NoNoise`."""
+    def transition(
+        self, z: Latent, e: Tensor, related: Tensor | None = None, *, name: str, charged: bool, step: int = 0
+    ) -> Latent:
+        """z_{t-1} → z_t (eq. 6 to 9), with one sample site unless the noise is :class:`NoNoise`.
 
-        def step(z: Latent) -> Latent:
+        Handlers find the number of the supervision step, counted from 0, in ``infer["step"]`` of site and transition.
+        """
+
+        def move(z: Latent) -> Latent:
             u, low = self.core(z, e, related)
             if isinstance(self.noise, NoNoise):
                 return Latent(u, low)
-            infer: Any = {"proposal": u, "charged": charged}
+            infer: Any = {"proposal": u, "charged": charged, "step": step}
             eps = pyro.sample(name, self.prior(u), infer=infer)
             return Latent(u + eps, low)
 
-        return transition(step, z, charged=charged)
+        return transition(move, z, charged=charged, name=name, infer={"step": step})

@@ -3,18 +3,37 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 import gram_ppl as gp
 from gram_ppl import metrics
 from gram_ppl.models import GRAM, NoNoise
-from gram_ppl.select import First, MajorityVote, Verified, distinct, groups
+from gram_ppl.select import (
+    SELECTORS,
+    BestOfN,
+    First,
+    HaltFirst,
+    LowestResidual,
+    MajorityVote,
+    MostConfident,
+    SymmetryVote,
+    Verified,
+    WeightedVote,
+    distinct,
+    groups,
+    oracle,
+    verified_answers,
+)
 from gram_ppl.tasks import Spec, Task
 
 SOLUTIONS = {0: [(0, 0)], 1: [(1, 1), (1, 2)], 2: [(2, 0), (2, 1), (2, 2)], 3: [(3, 3)]}
@@ -59,13 +78,23 @@ class Lists(Task):
 class Parrot(nn.Module):
     """A program whose n-th trajectory of input x answers TABLE[x][n]; its state is the answer in one-hot code."""
 
+    supervision = 3
+
     def __init__(self) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(1))
-        self.calls: list[tuple[int, int | None]] = []
+        self.calls: list[tuple[int, int]] = []  # rows and supervision steps of each batch
         self.seen: Counter[int] = Counter()
 
-    def forward(self, x: Tensor, *, steps: int | None = None) -> tuple[gp.Latent, Tensor]:
+    def initial(self, batch: int) -> gp.Latent:
+        return gp.Latent(*torch.zeros(2, batch, 2, 4))
+
+    def forward(self, x: Tensor, *, latent: gp.Latent, steps: int, start: int) -> tuple[gp.Latent, Tensor]:
+        if start:
+            rows, before = self.calls.pop()
+            assert (rows, before) == (len(x), start)
+            self.calls.append((rows, before + steps))
+            return latent, latent.h.argmax(dim=-1)
         self.calls.append((len(x), steps))
         rows = []
         for (token,) in x.tolist():
@@ -80,10 +109,28 @@ class Parrot(nn.Module):
         return torch.distributions.Independent(torch.distributions.Categorical(logits=logits), 1)
 
 
-def rollouts(tokens: Any, log_prob: Any = None) -> gp.Rollouts:
+def rollouts(tokens: Any, log_prob: Any = None, **fields: Any) -> gp.Rollouts:
     tokens = torch.as_tensor(tokens)
-    given = torch.zeros(tokens.shape[:2]) if log_prob is None else torch.as_tensor(log_prob)
-    return gp.Rollouts(tokens, given)
+    like = torch.zeros(tokens.shape[:2])
+    given = like if log_prob is None else torch.as_tensor(log_prob)
+    fields = {name: torch.as_tensor(value) for name, value in fields.items()}
+    return gp.Rollouts(tokens, given, **{"steps": torch.ones_like(like).long(), "residual": like, **fields})
+
+
+def full(tokens: Any, seed: int = 0, **fields: Any) -> gp.Rollouts:
+    """Rollouts of a model with heads, all fields drawn from few values, so that many are equal."""
+    tokens, numbers = torch.as_tensor(tokens), torch.Generator().manual_seed(seed)
+
+    def draw(*values: float) -> Tensor:
+        return torch.tensor(values)[torch.randint(len(values), tokens.shape[:2], generator=numbers)]
+
+    drawn = {
+        "steps": draw(1, 2, 3).long(),
+        "residual": draw(0.0, 0.5, 2.0),
+        "halt": draw(-3.0, 0.0, 2.0),
+        "value": draw(0.0, 0.25, 1.0),
+    }
+    return rollouts(tokens, draw(-900.0, -60.0, -0.5, -0.25), **{**drawn, **fields})
 
 
 # Equal and different answers ------------------------------------------------------------------------------------------
@@ -104,6 +151,7 @@ def test_groups(tokens: Tensor) -> None:
     for row, answer in zip(ids.tolist(), tokens.tolist(), strict=True):
         for i, one in enumerate(answer):
             assert [row[i] == other for other in row] == [one == two for two in answer]
+    assert sum(len(set(row)) for row in ids.tolist()) == len(ids.unique())
 
 
 @given(answers(), st.randoms(use_true_random=False))
@@ -117,51 +165,123 @@ def test_distinct_marks_the_first_of_each_kept_answer(tokens: Tensor, random: An
             found += [one] if mark else []
 
 
+class Unordered(Lists):
+    """A task whose answers mean the same in any order of their tokens."""
+
+    def canonical(self, y: Tensor) -> Tensor:
+        return y.sort(dim=-1).values
+
+    def violations(self, x: Tensor, y: Tensor) -> Tensor:
+        return super().violations(x, self.canonical(y))
+
+
+def test_oracle_and_all_verified_answers() -> None:
+    out = rollouts([TABLE[x] for x in range(4)])
+    assert oracle(Lists(), INPUTS, out).tolist() == [True, True, True, False]
+    found = verified_answers(Lists(), INPUTS, out)
+    assert [each.tolist() for each in found] == [[[0, 0]], [[1, 1]], [[2, 0], [2, 1]], []]
+    assert all(each.shape[1] == 2 for each in found)
+    out = rollouts([[(2, 1), (3, 3), (1, 2), (1, 1), (2, 1)]])
+    assert [each.tolist() for each in verified_answers(Unordered(), INPUTS[1:2], out)] == [[[1, 2], [1, 1]]]
+    assert [each.tolist() for each in verified_answers(Lists(), INPUTS[1:2], out)] == [[[1, 2], [1, 1]]]
+
+
 # Selectors ------------------------------------------------------------------------------------------------------------
 
+Row = Callable[[int], tuple[float, ...]]
 
-@pytest.mark.parametrize("select", [First(), MajorityVote(), Verified()])
-def test_contract(select: Any) -> None:
-    out = rollouts([TABLE[x] for x in range(4)])
-    index, score = select(Lists(), INPUTS, out)
+
+def expected(name: str, out: gp.Rollouts, b: int) -> tuple[int, float]:
+    """The index and score that a selector's definition gives for one input, by brute force."""
+    row = {field: getattr(out, field)[b].tolist() for field in out._fields}
+    num, log_prob = len(row["tokens"]), row["log_prob"]
+
+    def share(weight: list[float], n: int) -> float:
+        behind = sum(w for w, other in zip(weight, row["tokens"], strict=True) if other == row["tokens"][n])
+        return behind / (sum(weight) or 1)
+
+    def sigmoid(n: int) -> float:
+        return 1 / (1 + np.exp(-row["halt"][n]))
+
+    ones = [1.0] * num
+    merits: dict[str, tuple[Row, Callable[[int], float]]] = {
+        "first": (lambda n: (), lambda n: 1.0),
+        "vote": (lambda n: (share(ones, n), log_prob[n]), lambda n: share(ones, n)),
+        "best": (lambda n: (row["value"][n], log_prob[n]), lambda n: row["value"][n]),
+        "weighted": (lambda n: (share(row["value"], n), log_prob[n]), lambda n: share(row["value"], n)),
+        "confident": (lambda n: (log_prob[n],), lambda n: np.exp(log_prob[n])),
+        "halt": (lambda n: (-row["steps"][n], row["halt"][n], log_prob[n]), sigmoid),
+        "residual": (lambda n: (-row["residual"][n], log_prob[n]), lambda n: -row["residual"][n]),
+    }
+    merits["symmetry"] = merits["vote"]
+    merit, score = merits[name]
+    best = max(range(num), key=merit)  # the first of equals
+    return best, score(best)
+
+
+@pytest.mark.parametrize("name", [name for name in SELECTORS if name != "verified"])
+@given(tokens=answers(), seed=st.integers(0, 2**32))
+def test_selectors_against_brute_force(name: str, tokens: Tensor, seed: int) -> None:
+    out = full(tokens, seed)
+    index, score = SELECTORS[name](Lists(), torch.zeros(len(tokens), 1), out)
+    for b in range(len(tokens)):
+        best, value = expected(name, out, b)
+        assert (index[b].item(), score[b].item()) == (best, pytest.approx(value))
+
+
+@pytest.mark.parametrize("name", SELECTORS)
+@pytest.mark.parametrize("num", [1, 4])
+def test_contract(name: str, num: int) -> None:
+    out = full([TABLE[x][:num] for x in range(4)])
+    index, score = SELECTORS[name](Lists(), INPUTS, out)
     assert index.shape == score.shape == (4,)
     assert index.dtype == torch.int64
-    assert ((index >= 0) & (index < 4)).all()
-    assert ((score >= 0) & (score <= 1)).all()
-    assert select == type(select)()
+    assert score.dtype == torch.float32
+    assert ((index >= 0) & (index < num)).all()
+    assert SELECTORS[name] == type(SELECTORS[name])()
+    assert hash(SELECTORS[name]) == hash(type(SELECTORS[name])())
+    # inputs are judged one by one
+    for b in range(4):
+        alone = gp.Rollouts(*(field[b : b + 1] for field in out))
+        one = SELECTORS[name](Lists(), INPUTS[b : b + 1], alone)
+        assert (one[0].item(), one[1].item()) == (index[b].item(), score[b].item())
 
 
-def test_first() -> None:
-    index, score = First()(Lists(), INPUTS, rollouts([TABLE[x] for x in range(4)]))
-    assert index.tolist() == [0] * 4
-    assert score.tolist() == [1.0] * 4
-
-
-@given(answers(), st.randoms(use_true_random=False))
-def test_majority_vote(tokens: Tensor, random: Any) -> None:
-    """Most votes, then the highest confidence of a single trajectory, however low it is."""
-    batch, num, _ = tokens.shape
-    log_prob = torch.tensor(
-        [[-random.choice([0.1, 3.0, 60.0, 900.0]) - random.random() for _ in range(num)] for _ in range(batch)]
-    )
-    index, score = MajorityVote()(Lists(), torch.zeros(batch, 1), rollouts(tokens, log_prob))
-    for b, row in enumerate(tokens.tolist()):
-        votes = Counter(map(tuple, row))
-        best = max(range(num), key=lambda n: (votes[tuple(row[n])], log_prob[b, n].item()))
-        assert row[index[b]] == row[best]
-        assert score[b].item() == pytest.approx(votes[tuple(row[best])] / num)
-
-
-def test_ties_go_to_the_most_confident_answer() -> None:
-    tokens = [[[0], [1], [1], [0]]] * 3
+def test_ties_go_to_the_most_confident_answer_and_then_to_the_first() -> None:
+    tokens = [[[0], [1], [1], [0]]] * 4
     for scale in (1.0, 1e3):
-        log_prob = -scale * torch.tensor([[4.0, 3, 3, 1], [1, 3, 3, 4], [3, 4, 1, 2]])
-        index, score = MajorityVote()(Lists(), torch.zeros(3, 1), rollouts(tokens, log_prob))
-        assert index.tolist() == [3, 0, 2]
-        assert score.tolist() == [0.5] * 3
+        log_prob = -scale * torch.tensor([[4.0, 3, 3, 1], [1, 3, 3, 4], [3, 4, 1, 2], [2, 2, 2, 2]])
+        for select in (MajorityVote(), WeightedVote()):
+            same = torch.ones(4, 4)
+            index, score = select(Lists(), torch.zeros(4, 1), rollouts(tokens, log_prob, value=same))
+            assert index.tolist() == [3, 0, 2, 0]
+            assert score.tolist() == [0.5] * 4
     # a confident answer does not outvote a more frequent one
     index, score = MajorityVote()(Lists(), torch.zeros(1, 1), rollouts([[[0], [1], [1]]], [[0.0, -99.0, -99.0]]))
     assert (index.item(), score.item()) == (1, pytest.approx(2 / 3))
+
+
+@pytest.mark.parametrize("shift", [0.0, -900.0])
+def test_weighted_vote_without_heads_adds_up_probabilities(shift: float) -> None:
+    """0.2 + 0.2 loses to 0.5, 0.2 + 0.2 + 0.2 wins, also where every probability underflows."""
+    tokens = [[[0], [1], [1], [2]], [[0], [1], [1], [1]]]
+    log_prob = torch.tensor([[0.5, 0.2, 0.2, 0.1], [0.5, 0.2, 0.2, 0.2]]).log() + shift
+    index, score = WeightedVote()(Lists(), torch.zeros(2, 1), rollouts(tokens, log_prob))
+    assert index.tolist() == [0, 1]
+    assert score.tolist() == pytest.approx([0.5, 0.6 / 1.1], rel=1e-4)
+
+
+def test_weighted_vote_of_worthless_answers() -> None:
+    out = rollouts([[[0], [1], [1]]], [[-1.0, -2.0, -3.0]], value=[[0.0, 0.0, 0.0]])
+    index, score = WeightedVote()(Lists(), torch.zeros(1, 1), out)
+    assert (index.item(), score.item()) == (0, 0.0)
+
+
+def test_votes_count_answers_that_mean_the_same_together() -> None:
+    out = rollouts([[(3, 3), (1, 2), (3, 3), (2, 1), (2, 1)]], [[0.0, -5.0, 0.0, -4.0, -6.0]])
+    assert MajorityVote()(Lists(), INPUTS[1:2], out)[0].item() == 0
+    index, score = MajorityVote()(Unordered(), INPUTS[1:2], out)
+    assert (index.item(), score.item()) == (3, pytest.approx(0.6))
 
 
 def test_verified_takes_the_first_valid_answer_else_the_majority() -> None:
@@ -171,6 +291,51 @@ def test_verified_takes_the_first_valid_answer_else_the_majority() -> None:
     assert index.tolist()[:3] == [2, 0, 0]
     assert TABLE[3][index[3]] == (0, 2)
     assert score.tolist() == [1.0, 1.0, 1.0, 0.0]
+
+
+@pytest.mark.parametrize(("select", "head"), [(BestOfN(), "value"), (HaltFirst(), "halt")])
+def test_a_missing_head_is_named(select: Any, head: str) -> None:
+    message = rf"{type(select).__name__} needs the {head} head, .*: fit them with gp.fit_heads"
+    with pytest.raises(ValueError, match=message):
+        select(Lists(), INPUTS, full([TABLE[x] for x in range(4)], **{head: 0})._replace(**{head: None}))
+
+
+def test_symmetry_vote_chooses_as_its_base_does() -> None:
+    out = full([TABLE[x] for x in range(4)], seed=3)
+    for base in (MostConfident(), LowestResidual(), Verified()):
+        for mine, its in zip(SymmetryVote(base)(Lists(), INPUTS, out), base(Lists(), INPUTS, out), strict=True):
+            assert torch.equal(mine, its)
+    with pytest.raises(ValueError, match="num_samples must be at least 1, got 0"):
+        SymmetryVote().views(Lists(), INPUTS, 0, torch.Generator())
+
+
+class Largest(TorchDispatchMode):
+    """Notes the number of elements of the largest tensor made within."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        self.elements = max([self.elements, *(leaf.numel() for leaf in tree_leaves(made) if isinstance(leaf, Tensor))])
+        return made
+
+
+class Anything(Lists):
+    """Accepts answers of zeros."""
+
+    def violations(self, x: Tensor, y: Tensor) -> Tensor:
+        return y.sum(dim=-1)
+
+
+def test_memory_does_not_grow_with_the_square_of_the_number_of_samples() -> None:
+    out = full(torch.randint(2, (2, 300, 3)))
+    for use in (*SELECTORS.values(), oracle, verified_answers):
+        with Largest() as largest:
+            use(Anything(), torch.zeros(2, 1, dtype=torch.long), out)
+        assert 0 < largest.elements <= 600 * 4
+    with Largest() as largest:
+        (out.log_prob[:, :, None] == out.log_prob[:, None]).sum()
+    assert largest.elements == 2 * 300 * 300
 
 
 # Rollouts -------------------------------------------------------------------------------------------------------------
@@ -264,8 +429,11 @@ def test_solve() -> None:
 
 
 def test_evaluate() -> None:
-    assert metrics.evaluate(Parrot(), Lists(), num_samples=4) == pytest.approx(
+    found = metrics.evaluate(Parrot(), Lists(), num_samples=4)
+    assert found.pop("seconds") > 0
+    assert found == pytest.approx(
         {
+            "steps": Parrot.supervision,
             "accuracy": 7 / 16,
             "selected_accuracy": 2 / 4,
             "pass_at_n": 3 / 4,
@@ -303,4 +471,6 @@ def test_evaluate_has_its_own_seed() -> None:
     state = torch.get_rng_state()
     results = [metrics.evaluate(model, Lists(), num_samples=50, seed=seed) for seed in (1, 1, 2)]
     assert torch.equal(torch.get_rng_state(), state)
+    for result in results:
+        del result["seconds"]
     assert results[0] == results[1] != results[2]

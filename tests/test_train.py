@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 import gram_ppl as gp
+from gram_ppl.heads import Heads
 from gram_ppl.objective import LogLinear
 from gram_ppl.train import STATE_FILE, Trainer, _rate
 
@@ -45,8 +46,10 @@ def test_the_same_seed_is_the_same_run_and_another_is_not(task):
     assert not all(map(torch.equal, runs[0][0], runs[2][0]))
 
 
-def test_resume_equals_the_uninterrupted_run(task, tmp_path, monkeypatch):
+@pytest.mark.parametrize("heads_every", [None, 2])
+def test_resume_equals_the_uninterrupted_run(task, tmp_path, monkeypatch, heads_every):
     settings = {"updates": 20, "batch_size": 8, "evaluations": 4, "checkpoint_every": 3, "progress": False}
+    settings["heads_every"] = heads_every
     model, guide = tiny(task)
     whole = gp.fit(model, guide, task, out=tmp_path / "whole", **settings)
 
@@ -73,6 +76,16 @@ def test_resume_equals_the_uninterrupted_run(task, tmp_path, monkeypatch):
     states = [load_file(tmp_path / name / STATE_FILE) for name in ("whole", "cut")]
     assert states[0].keys() == states[1].keys()
     assert all(torch.equal(states[0][k], states[1][k]) for k in states[0])
+
+
+def test_heads_are_trained_beside_the_model(task, tmp_path):
+    model, guide = tiny(task)
+    gp.fit(model, guide, task, updates=4, batch_size=8, heads_every=2, evaluations=1, progress=False, out=tmp_path)
+    fresh = Heads(model.width).state_dict()
+    assert all(not torch.equal(value, fresh[key]) for key, value in model.heads.state_dict().items())
+    loaded, _, _ = gp.load(tmp_path)
+    out, again = (gp.rollout(m, task.inputs("test")[:4], num_samples=2, seed=1) for m in (model, loaded))
+    assert torch.equal(out.value, again.value)
 
 
 def test_killed_in_mid_run_then_resumed_bit_for_bit(tmp_path):
@@ -190,7 +203,12 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(task, 
 
 
 def test_bad_arguments(task):
-    for settings, message in (({"batch_size": 6}, "multiple of the model's 4"), ({"updates": 0}, "at least 1")):
+    cases = (
+        ({"batch_size": 6}, "multiple of the model's 4"),
+        ({"updates": 0}, "at least 1"),
+        ({"heads_every": 0}, "at least 1"),
+    )
+    for settings, message in cases:
         with pytest.raises(ValueError, match=message):
             gp.fit(*tiny(task), task, progress=False, **settings)
 

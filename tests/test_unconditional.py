@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import networkx
 import pytest
 import torch
 
 import gram_ppl as gp
 from gram_ppl.tasks.base import Spec
-from gram_ppl.tasks.coloring_graph import adjacency, num_nodes
+from gram_ppl.tasks.coloring_graph import adjacency
 
 
 @pytest.fixture(scope="module")
@@ -37,19 +36,12 @@ def test_boards_are_uniform(task: gp.tasks.Unconditional) -> None:
     assert abs(chi_square - 287) < 6 * (2 * 287) ** 0.5
 
 
-def test_contract(task: gp.tasks.Unconditional) -> None:
+def test_inputs_have_no_tokens(task: gp.tasks.Unconditional) -> None:
     assert task.inputs("validation").shape == (7, 0)
     assert task.inputs("test").shape == (1, 0)
-    boards = task.solutions(task.inputs("test")[0])
-    assert len(boards) == 288
-    nothing = torch.zeros(2, 288, 0, dtype=torch.long)
-    assert task.verify(nothing, boards).all()
-    assert not task.verify(nothing, boards.roll(1, dims=1) * 0).any()
-    assert task.render(task.inputs("test")[0], boards[0]).count("|") == 4
+    assert len(task.solutions(task.inputs("test")[0])) == 288
     with pytest.raises(ValueError, match="takes no input"):
         task.parse("1...")
-    with pytest.raises(ValueError, match=r"expected integer tokens of shape \[..., 0\]"):
-        task.verify(boards[0], boards[0])
 
 
 def test_trains_saves_and_generates(task: gp.tasks.Unconditional, tmp_path) -> None:
@@ -64,17 +56,6 @@ def test_trains_saves_and_generates(task: gp.tasks.Unconditional, tmp_path) -> N
     torch.manual_seed(0)
     assert torch.equal(boards, gp.generate(loaded, num_samples=9, steps=3))
     assert boards.shape == (9, 16)
-
-
-def test_adjacency_is_networkx() -> None:
-    for n in range(2, 9):
-        graph = networkx.gnp_random_graph(n, 0.5, seed=n)
-        x = torch.tensor([2 if graph.has_edge(i, j) else 1 for i in range(n) for j in range(i + 1, n)])
-        expected = torch.from_numpy(networkx.to_numpy_array(graph, nodelist=range(n))) > 0
-        assert torch.equal(adjacency(x), expected)
-        assert num_nodes(len(x)) == n
-    with pytest.raises(ValueError, match="found 5"):
-        num_nodes(5)
 
 
 def test_relations_of_each_example_are_the_static_ones() -> None:

@@ -9,7 +9,7 @@ all versions; the answers are mapped back and the two most frequent count.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import count
 from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 
 from ..state import Batch
-from .arc_canvas import VOCABULARY, cut, decode, encode, grow, write
+from .arc_canvas import VOCABULARY, cut, decode, encode, grow, read, transform, write
 from .arc_data import PUBLISHED, SIDE, Grid, Puzzle, as_grid, read_sets
-from .arc_pairs import all_pairs
+from .arc_pairs import Pairs, all_pairs
 from .arc_picture import draw_canvases, side_by_side, text_of
 from .arc_score import CANDIDATES, Predictions, score
 from .arc_symmetry import Augmentation, random_augmentations, vote
@@ -250,9 +250,35 @@ class ARC(Task):
         return ((y.long() != answer) | ~known).sum(-1)
 
     def _known(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        if x.device not in self._on:
-            self._on[x.device] = self._pairs.to(x.device)
-        return self._on[x.device].answers(x, self._side)
+        return self._tables(x.device).answers(x.long(), self._side)
+
+    def _tables(self, device: torch.device) -> Pairs:
+        if device not in self._on:
+            self._on[device] = self._pairs.to(device)
+        return self._on[device]
+
+    def symmetric(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """Each question as a random version of its task asks it, in the upper left corner.
+
+        The identity for tasks without augmentations, unknown puzzles and canvases without a grid; answers without a
+        grid stay as they are.
+        """
+        pairs = self._tables(x.device)
+        number, chance = x[:, 0], torch.rand(len(x), generator=generator, dtype=torch.float64).to(x.device)
+        old = torch.where((number >= 0) & (number < self.num_puzzles), number, 0)
+        task = pairs.puzzle_task[old]
+        first, versions = self._first_puzzle.to(x.device)[task], self._num_versions.to(x.device)[task]
+        new = first + (chance * versions).long()
+        _, corner, asked = read(grow(x[:, 1:]))
+        asked &= (old == number) & (versions > 1)
+
+        def turned(canvas: Tensor, before: Tensor, after: Tensor, shift: Tensor) -> Tensor:
+            grids, offsets, there = read(grow(canvas))
+            grids = transform(transform(grids, pairs.backward[before]), pairs.forward[after])
+            return torch.where((asked & there)[:, None], cut(write(grids, offsets + shift), self._side), canvas)
+
+        image = torch.cat([torch.where(asked, new, number)[:, None], turned(x[:, 1:], old, new, -corner)], 1)
+        return image, lambda y: turned(y, new, old, corner)
 
     # Scores
 

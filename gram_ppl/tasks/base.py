@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -64,6 +65,26 @@ def grid_neighbours(rows: int, columns: int) -> Tensor:
     return ((row[:, None] - row).abs() + (column[:, None] - column).abs()) == 1
 
 
+FINGERPRINT_TOKENS = 17
+
+
+@cache
+def _keys(length: int) -> Tensor:
+    numbers = torch.Generator().manual_seed(0)
+    return torch.randint(-(2**63), 2**63 - 1, (length * FINGERPRINT_TOKENS,), generator=numbers)
+
+
+def fingerprint(boards: Tensor) -> Tensor:
+    """Tells boards apart: ``[B, L] -> [B]`` int64, of tokens 0 .. 16.
+
+    Equal for equal boards; different boards share one with probability 2^-64 (Zobrist hashing, 1970).
+    """
+    length = boards.shape[1]
+    place = torch.arange(length) * FINGERPRINT_TOKENS
+    parts = [_keys(length)[part + place].sum(1) for part in boards.split(1 << 15)]
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
 class Task(ABC):
     """Data, encoding and verifier of one kind of puzzle.
 
@@ -92,7 +113,11 @@ class Task(ABC):
 
     @abstractmethod
     def solutions(self, x: Tensor) -> Tensor:
-        """Every solution of one input: ``[L_in] -> [S, L_out]`` int64, S may be 0."""
+        """Every solution of one input: ``[L_in] -> [S, L_out]`` int64, S may be 0.
+
+        Raises:
+            NotImplementedError: the task cannot list them.
+        """
 
     def num_solutions(self, x: Tensor) -> int:
         """How many there are; tasks that can count without listing do so."""
@@ -101,6 +126,14 @@ class Task(ABC):
     def canonical(self, y: Tensor) -> Tensor:
         """One form for answers that mean the same, ``[..., L_out] -> [..., L_out]``: coverage counts that form."""
         return y
+
+    def symmetric(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """Each input under a random symmetry of the rules, and the way back for its answers.
+
+        ``[B, L_in] -> [B, L_in]``, and ``undo``: ``[B, L_out] -> [B, L_out]``, which maps the solutions of each new
+        input one-to-one onto those of the old one. Both are the identity unless the task has symmetries.
+        """
+        return x, lambda y: y
 
     def boards(self, num: int, generator: torch.Generator) -> Tensor:
         """Complete boards, uniform over all of them, ``[num, L_out]`` int64: what an unconditional model learns.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -12,10 +12,9 @@ import torch
 from torch import Tensor
 
 from ..state import Batch
-from .base import Spec, Task, check_pair, check_tokens
+from .base import Spec, Task, check_pair, check_tokens, fingerprint
 from .coloring_data import canonical, list_colorings, split_graphs
 from .coloring_graph import EDGE, NO_EDGE, adjacency, node_pairs, num_nodes, relabel
-from .sudoku_data import fingerprint
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -184,6 +183,11 @@ class GraphColoring(Task):
         """Which pairs of nodes lack two different colours: ``[..., n] -> [..., L_in]`` bool."""
         bits = self._bits.to(y.device)[y.long().clamp(0, self.colors + 1)]
         return torch.cat([bits[..., k, None] & bits[..., k + 1 :] for k in range(self.n - 1)], -1) != 0
+
+    def symmetric(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """Nodes numbered at random; the way back gives canonical colourings."""
+        order = torch.rand(len(x), self.n, generator=generator).argsort(1).to(x.device)
+        return relabel(x, order), lambda y: canonical(y.gather(1, order.argsort(1)), self.colors)
 
     # Graphs
 

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .base import fingerprint
 from .coloring_graph import adjacency, isomorphism_class, num_nodes, random_graphs
-from .sudoku_data import fingerprint
 
 MOST = 10_000_000  # colourings that are listed at a time
 BLOCK = 1 << 8  # graphs that are drawn or coloured at a time

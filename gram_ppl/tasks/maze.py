@@ -5,7 +5,7 @@ The encoding is that of HRM (arXiv 2506.21734) and TRM (arXiv 2510.04871).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
 from os import PathLike, fspath
 from typing import TYPE_CHECKING
@@ -14,10 +14,9 @@ import torch
 from torch import Tensor
 
 from ..state import Batch
-from .base import Spec, Task, check_pair, check_tokens, grid_neighbours
+from .base import Spec, Task, check_pair, check_tokens, fingerprint, grid_neighbours
 from .maze_data import loaded, made, symmetries
 from .maze_paths import GOAL, OPEN, PATH, START, Mazes, count_paths, faults, prepare, shortest, walk
-from .sudoku_data import fingerprint
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -217,6 +216,12 @@ class Maze(Task):
         degree[..., 1:] += grid[..., :-1]
         degree[..., :-1] += grid[..., 1:]
         return degree.flatten(-2)
+
+    def symmetric(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """Rotations and reflections that keep the shape of the board."""
+        kept = symmetries(self.size)
+        cells = kept[torch.randint(len(kept), (len(x),), generator=generator)].to(x.device)
+        return x.gather(1, cells), lambda y: y.gather(1, cells.argsort(1))
 
     # Text
 

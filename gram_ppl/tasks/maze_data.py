@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .base import fingerprint
 from .maze_paths import BLOCK, GOAL, OPEN, START, WALL, Mazes, Size, distances, num_paths, prepare
-from .sudoku_data import fingerprint
 
 PATIENCE = 100  # rounds of drawing in a row that bring nothing new before a request counts as impossible
 

@@ -130,9 +130,9 @@ class BinarizedMNIST(Task):
         """Pictures have no exact solutions.
 
         Raises:
-            ValueError: always.
+            NotImplementedError: always.
         """
-        raise ValueError("A distribution over pictures has no list of solutions.")
+        raise NotImplementedError("A distribution over pictures has no list of solutions: measure FID and IS instead.")
 
     def violations(self, x: Tensor, y: Tensor) -> Tensor:
         """How many tokens of y are no pixel: ``[..., 0], [..., size²] -> [...]`` int64; any integers, see the class.

@@ -6,7 +6,7 @@ these solutions. 85 % of the different inputs are for training and validation, t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..state import Batch
 from .base import Spec, Task, check_pair, check_tokens
+from .maze_data import symmetries
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -87,8 +88,8 @@ class NQueens(Task):
         removed: how many queens may be removed; by default n - 3, n - 2 and n - 1, which is the paper's choice.
         tokens: ``"cells"`` or ``"rows"``.
         train_share: share of the different inputs for training and validation; the others are test inputs.
-        num_validation: how many different inputs of the training share are set aside. Boards below n = 7 need a
-            smaller number: they have only 28, 225 and 164 inputs by default.
+        num_validation: how many different inputs of the training share are set aside; by default 200, or an eighth of
+            the share where that is fewer, as it is below n = 7.
         num_test: only the first so many test inputs; None for all.
         seed: of the split; training rows depend on the generator given to ``batches``.
 
@@ -103,7 +104,7 @@ class NQueens(Task):
         *,
         tokens: str = "cells",
         train_share: float = 0.85,
-        num_validation: int = 200,
+        num_validation: int | None = None,
         num_test: int | None = None,
         seed: int = 0,
     ) -> None:
@@ -145,6 +146,7 @@ class NQueens(Task):
         self._inputs = unique_inputs(solutions, removed)
         total = len(self._inputs.key)
         num_train = round(train_share * total)
+        num_validation = min(200, num_train // 8) if num_validation is None else num_validation
         if not 0 <= num_validation < num_train:
             raise ValueError(
                 f"num_validation: expected 0 to {num_train - 1} of the {num_train} training inputs, "
@@ -241,6 +243,25 @@ class NQueens(Task):
         if self._cells:
             changed = changed + (~queens & (y != EMPTY)).sum(-1)
         return attacks.long() + changed
+
+    def symmetric(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """The 8 rotations and reflections; in ``"rows"`` the 4 under which rows stay rows.
+
+        There any tokens have an image. A quarter turn makes columns of rows, and a wrong answer may have two queens in
+        a column.
+        """
+        n = self.side
+        if self._cells:
+            kept = symmetries((n, n))
+            cells = kept[torch.randint(len(kept), (len(x),), generator=generator)].to(x.device)
+            return x.gather(1, cells), lambda y: y.gather(1, cells.argsort(1))
+        upside, mirrored = torch.randint(2, (2, len(x), 1), generator=generator).bool().to(x.device)
+
+        def flip(tokens: Tensor) -> Tensor:
+            tokens = torch.where(upside, tokens.flip(1), tokens)
+            return torch.where(mirrored & (tokens != self._unknown), n + 1 - tokens, tokens)
+
+        return flip(x), flip
 
     # Text and pictures
 

@@ -8,6 +8,7 @@ uniform among the solutions of x.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import reduce
 from itertools import count
 from os import PathLike, fspath
 
@@ -15,9 +16,9 @@ import torch
 from torch import Tensor
 
 from ..state import Batch
-from .base import Spec, Task, check_pair, check_tokens
+from .base import Spec, Task, check_pair, check_tokens, fingerprint
 from .sudoku_csv import DIGITS
-from .sudoku_data import Puzzles, fingerprint, loaded, made, reveal, uniform_ints
+from .sudoku_data import Puzzles, loaded, made, reveal, uniform_ints
 from .sudoku_exact import ExactSolver, box_of
 from .sudoku_symmetry import random_symmetries
 
@@ -131,6 +132,10 @@ class Sudoku(Task):
             "seed": seed,
         }
         super().__init__(Spec(length, n + 1, length, n + 1, relations), config)
+
+        # Sets of digits as bits: one digit each, none for a token that is no digit; how many digits a set has.
+        self._bits = torch.tensor([0, *(1 << k for k in range(n)), 0], dtype=torch.int32)
+        self._sizes = reduce(lambda sizes, _: torch.cat([sizes, sizes + 1]), range(n), torch.zeros(1, dtype=torch.int8))
 
         self._solver = ExactSolver(self.box)
         by_grid = split_by == "grid"
@@ -252,11 +257,18 @@ class Sudoku(Task):
         check_pair(x, self.spec.len_in, y, self.spec.len_out)
         x, y = x.long(), y.long()
         (r, c), n = self.box, self.side
-        has = y[..., None] == torch.arange(1, n + 1, device=y.device)
-        grid, boxes = has.unflatten(-2, (n, n)), has.unflatten(-2, (c, r, r, c))
-        present = torch.stack([grid.any(-2), grid.any(-3), boxes.any(-2).any(-3).flatten(-3, -2)], -3)
+        bits = self._bits.to(y.device)[y.clamp(0, n + 1)]
+        grid, boxes = bits.unflatten(-1, (n, n)), bits.unflatten(-1, (c, r, r, c))
+        seen = torch.cat([_union(grid, -1), _union(grid, -2), _union(_union(boxes, -1), -2).flatten(-2)], -1)
+        present = self._sizes.to(y.device)[seen].sum(-1)
         changed = (x != 0) & (x != y)
-        return 3 * n * n - present.sum((-3, -2, -1)) + changed.sum(-1)
+        return 3 * n * n - present + changed.sum(-1)
+
+    def symmetric(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """Digits renamed; rows, columns, bands and stacks permuted; transposed where boxes are square."""
+        symmetry = random_symmetries(self.box, len(x), generator).to(x.device)
+        inverse = symmetry.inverse()
+        return symmetry(x), lambda y: inverse(y)
 
     # Text
 
@@ -333,6 +345,11 @@ class Sudoku(Task):
 
     def _place(self, cell: int) -> str:
         return f"row {cell // self.side + 1}, column {cell % self.side + 1}"
+
+
+def _union(bits: Tensor, dim: int) -> Tensor:
+    """The union of sets of digits along a dimension, which it removes."""
+    return reduce(torch.bitwise_or, bits.unbind(dim))
 
 
 def _bounds(name: str, bounds: Sequence[int], most: int) -> tuple[int, int]:

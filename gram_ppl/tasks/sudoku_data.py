@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache
 from math import factorial
 from typing import NamedTuple
 
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .base import fingerprint
 from .sudoku_csv import locate, read_csv
 from .sudoku_exact import ExactSolver
 from .sudoku_symmetry import random_symmetries
@@ -31,19 +31,6 @@ class Split(NamedTuple):
     train: Puzzles
     validation: Puzzles
     test: Puzzles
-
-
-@cache
-def _keys(length: int) -> Tensor:
-    return torch.randint(-(2**63), 2**63 - 1, (length * 17,), generator=torch.Generator().manual_seed(0))
-
-
-def fingerprint(boards: Tensor) -> Tensor:
-    """``[B, n * n] -> [B]`` int64: equal for equal boards, different for different ones but for 2^-64 (Zobrist)."""
-    length = boards.shape[1]
-    place = torch.arange(length) * 17
-    parts = [_keys(length)[part + place].sum(1) for part in boards.split(1 << 15)]
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def uniform_ints(bounds: tuple[int, int], num: int, generator: torch.Generator) -> Tensor:

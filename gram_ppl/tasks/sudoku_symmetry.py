@@ -22,6 +22,14 @@ class Symmetry(NamedTuple):
         """``[B, n * n]`` int64 tokens in 0 .. n, puzzle or grid, to the same shape."""
         return self.digits.gather(1, boards.gather(1, self.cells))
 
+    def inverse(self) -> Symmetry:
+        """The symmetries that undo these."""
+        return Symmetry(self.cells.argsort(1), self.digits.argsort(1))
+
+    def to(self, device: torch.device) -> Symmetry:
+        """The same on a device."""
+        return Symmetry(self.cells.to(device), self.digits.to(device))
+
 
 def random_symmetries(box: tuple[int, int], num: int, generator: torch.Generator) -> Symmetry:
     """``num`` symmetries, independent and uniform over the whole group."""

@@ -37,7 +37,9 @@ class Unconditional(Task):
         return torch.zeros(self.config["num_validation"] if split == "validation" else 1, 0, dtype=torch.long)
 
     def batches(self, split: str, batch_size: int, generator: torch.Generator) -> Iterator[Batch]:
-        """Endless batches of complete boards, uniform over all of them."""
+        """Endless batches of complete boards, uniform over all of them, whatever the split."""
+        if split not in ("train", "validation", "test"):
+            raise ValueError(f"split: expected 'train', 'validation' or 'test', found {split!r}.")
         nothing = torch.zeros(batch_size, 0, dtype=torch.long)
         return (Batch(nothing, self.task.boards(batch_size, generator)) for _ in count())
 

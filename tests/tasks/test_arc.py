@@ -25,7 +25,7 @@ from gram_ppl.tasks.arc import ARC
 from gram_ppl.tasks.arc_canvas import decode, encode, read, stack, transform, write
 from gram_ppl.tasks.arc_data import as_grid, read_sets, read_subset
 from gram_ppl.tasks.arc_symmetry import Augmentation, random_augmentations, vote
-from gram_ppl.tasks.base import Spec, Task
+from gram_ppl.tasks.base import Spec
 
 many = settings(max_examples=200)
 SEEDS = st.integers(0, 2**32)
@@ -264,8 +264,7 @@ def test_vote_counts_after_the_inversion_and_keeps_the_order_of_equals():
 # The task
 
 
-def test_the_contract(arc):
-    assert isinstance(arc, Task)
+def test_spec_and_tokens(arc):
     assert arc.spec._replace(relations=None) == Spec(901, 12, 900, 12, None)
     assert arc.num_puzzles == 10 * 6
     for split, num in (("validation", None), ("test", 6)):
@@ -278,19 +277,14 @@ def test_the_contract(arc):
     assert arc.verify(x, y).all()
     assert x[:, 1:].min() >= 0
     assert max(x[:, 1:].max(), y.max()) <= 11
-    assert torch.equal(train(arc, 500)[0], x)
-    with pytest.raises(ValueError, match="'validation' or 'test', found 'dev'"):
-        arc.inputs("dev")
 
 
 def test_relations_by_definition(arc):
     relations = arc.spec.relations
     assert relations.shape == (3, 901, 901)
-    assert relations.dtype == torch.bool
     assert not relations[:, 0].any()
     assert not relations[:, :, 0].any()
     graph = relations[:, 1:, 1:]
-    assert torch.equal(graph, graph.transpose(1, 2))
     assert graph.sum((1, 2)).tolist() == [30**3, 30**3, 4 * 30 * 29]
     for a, b in itertools.product((0, 29, 30, 434, 870, 899), range(900)):
         (i, j), (k, l) = divmod(a, 30), divmod(b, 30)
@@ -415,7 +409,6 @@ def test_violations_are_the_wrong_cells(arc, row, changes):
         wrong[cell] = token
     different = sum(a != b for a, b in zip(wrong.tolist(), y.tolist(), strict=True))
     assert arc.violations(x, wrong).item() == different
-    assert arc.verify(x, wrong).item() == (different == 0)
     assert torch.equal(arc.solutions(x), y[None])
 
 
@@ -445,57 +438,6 @@ def test_a_question_without_room_for_its_answer_has_none(arc):
         moved = torch.cat([x[:1], encode(grid, (3, right))])
         assert len(arc.solutions(moved)) == known
     assert (arc.violations(moved, arc.answers("test")[0])) == 900
-
-
-@many
-@given(shape=st.lists(st.integers(0, 3), max_size=3), data=st.data())
-def test_leading_dimensions_and_broadcasting(arc, shape, data):
-    x, y = rows_of(arc)
-    generator = torch.Generator().manual_seed(data.draw(SEEDS))
-    narrow = [data.draw(st.sampled_from([1, size])) for size in shape[data.draw(st.integers(0, len(shape))) :]]
-    chosen, others = (torch.randint(len(x), tuple(size), generator=generator) for size in (narrow, shape))
-    found = arc.violations(x[chosen], y[others])
-    assert found.shape == torch.Size(shape)
-    assert found.dtype == torch.int64
-    assert torch.equal(found, (y[chosen] != y[others]).sum(-1))
-
-
-@many
-@given(seed=SEEDS, wide=st.booleans())
-def test_garbage_is_a_violation(arc, seed, wide):
-    generator = torch.Generator().manual_seed(seed)
-    low, high = (-(2**63), 2**63 - 1) if wide else (-2, 14)
-    x, y = (torch.randint(low, high, (5, size), generator=generator) for size in (901, 900))
-    assert (arc.violations(x, y) == 900).all()
-    assert not arc.verify(arc.inputs("test")[:5], y).any()
-    assert decode(y) == [None] * 5
-
-
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64])
-def test_every_integer_dtype_is_taken(arc, dtype):
-    x, y = rows_of(arc)
-    assert arc.verify(x.to(dtype), y.to(dtype)).all()
-    garbage = torch.randint(0, 120, (50, 901)).to(dtype)
-    assert not arc.verify(garbage, garbage[:, 1:]).any()
-
-
-@pytest.mark.parametrize(
-    ("x", "y", "expected"),
-    [
-        (
-            torch.zeros(900).long(),
-            torch.zeros(900).long(),
-            r"x: expected integer tokens of shape \[..., 901\].*\[900\]",
-        ),
-        (torch.zeros(901).long(), torch.zeros(3, 901).long(), r"y: .*\[3, 901\]"),
-        (torch.zeros(901), torch.zeros(900).long(), "x: .*torch.float32"),
-        (torch.zeros(901).long(), torch.zeros(900).bool(), "y: .*torch.bool"),
-        (torch.zeros(2, 901).long(), torch.zeros(3, 900).long(), "broadcast"),
-    ],
-)
-def test_wrong_shapes_and_dtypes(arc, x, y, expected):
-    with pytest.raises(ValueError, match=expected):
-        arc.violations(x, y)
 
 
 # Scores
@@ -772,16 +714,6 @@ def test_the_public_sets(tmp_path):
 # Text and pictures
 
 
-@many
-@given(row=st.integers(0, 499))
-def test_parse_undoes_line(arc, row):
-    x = rows_of(arc)[0][row]
-    back = arc.parse(arc.line(x))
-    assert back[0] == x[0]
-    assert np.array_equal(decode(back[1:])[0], decode(x[1:])[0])
-    assert torch.equal(arc.parse(arc.line(back)), back)
-
-
 def test_parse_takes_names_and_numbers(arc):
     x = arc.inputs("test")[0]
     assert json.loads(arc.line(x))["puzzle"] == "00020000"
@@ -819,7 +751,11 @@ def test_a_bad_input_is_one_sentence(arc, text, expected):
         arc.parse(text)
 
 
-@given(st.text(max_size=20) | st.recursive(st.none() | st.integers() | st.text(max_size=3), st.lists).map(json.dumps))
+@many
+@given(
+    st.text(max_size=20)
+    | st.recursive(st.none() | st.integers() | st.text(max_size=3), st.lists, max_leaves=9).map(json.dumps)
+)
 def test_parse_raises_value_errors_only(arc, text):
     for each in (text, f'{{"puzzle": 0, "input": {text}}}', f'{{"puzzle": {text}, "input": [[1]]}}'):
         try:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import itertools
-import json
 import math
 import re
 from functools import cache
@@ -20,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from gram_ppl.tasks import Spec, Task, coloring_data
+from gram_ppl.tasks import coloring_data
 from gram_ppl.tasks.coloring import GraphColoring, adjacency, num_nodes
 from gram_ppl.tasks.coloring_data import list_colorings
 from gram_ppl.tasks.coloring_graph import isomorphism_class, random_graphs, relabel
@@ -163,57 +162,12 @@ def test_removing_an_edge_never_adds_violations(seed, edge, y):
     assert task().violations(fewer, torch.tensor(y)) <= task().violations(x, torch.tensor(y))
 
 
-@many
-@given(shape=st.lists(st.integers(0, 3), max_size=3), data=st.data())
-def test_leading_dimensions_and_broadcasting(shape, data):
-    of, generator = task(5, 3), torch.Generator().manual_seed(data.draw(SEEDS))
-    y = torch.randint(-1, 5, (*shape, 5), generator=generator)
-    narrow = [data.draw(st.sampled_from([1, size])) for size in shape[data.draw(st.integers(0, len(shape))) :]]
-    x = torch.randint(0, 4, (*narrow, 10), generator=generator)
-    found, conflicts = of.violations(x, y), of.conflicts(x, y)
-    assert found.shape == conflicts.shape == torch.Size(shape)
-    assert found.dtype == conflicts.dtype == torch.int64
-    flat_x, flat_y = x.expand(*shape, 10).reshape(-1, 10).tolist(), y.reshape(-1, 5).tolist()
-    expected = [slow_violations(5, 3, *pair) for pair in zip(flat_x, flat_y, strict=True)]
-    assert list(zip(conflicts.flatten().tolist(), found.flatten().tolist(), strict=True)) == expected
-    assert of.canonical(y).shape == y.shape
-
-
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64])
-def test_every_integer_dtype_is_taken(dtype):
-    x, y = (tokens.to(dtype) for tokens in random_pair(8, 3, 0, 50))
-    assert torch.equal(task().violations(x, y), task().violations(x.long(), y.long()))
-    assert task().canonical(y).dtype == dtype
-    high = torch.full((8,), torch.iinfo(dtype).max, dtype=dtype)
-    assert task().violations(x[0], high) == 8 + (x[0] == 2).sum()
-    assert task().violations(torch.full((28,), torch.iinfo(dtype).max, dtype=dtype), high) == 36
-    assert torch.equal(task().canonical(high), high)
-
-
-@pytest.mark.parametrize("method", ["violations", "conflicts", "verify"])
-@pytest.mark.parametrize(
-    ("x", "y", "expected"),
-    [
-        (torch.zeros(27).long(), torch.zeros(8).long(), r"x: expected integer tokens of shape \[..., 28\].*\[27\]"),
-        (torch.zeros(28).long(), torch.zeros(3, 9).long(), r"y: .*\[3, 9\]"),
-        (torch.zeros(28), torch.zeros(8).long(), "x: .*torch.float32"),
-        (torch.zeros(28).long(), torch.zeros(8).bool(), "y: .*torch.bool"),
-        (torch.zeros(2, 28).long(), torch.zeros(3, 8).long(), "broadcast"),
-    ],
-)
-def test_a_wrong_shape_or_dtype_says_what_was_expected(method, x, y, expected):
-    with pytest.raises(ValueError, match=expected):
-        getattr(task(), method)(x, y)
-
-
-def test_other_methods_check_shapes_too():
-    for call in (task().solutions, task().to_networkx, task().render, task().line):
+def test_further_methods_check_shapes_too():
+    for call in (task().to_networkx, task().render, task().line):
         with pytest.raises(ValueError, match=r"x: expected integer tokens of shape \[28\]"):
             call(torch.ones(2, 28).long())
     with pytest.raises(ValueError, match=r"y: expected integer tokens of shape \[..., 8\]"):
         task().canonical(torch.ones(7).long())
-    with pytest.raises(ValueError, match=r"y: expected integer tokens of shape \[8\]"):
-        task().render(torch.ones(28).long(), torch.ones(7).long())
 
 
 # Canonical colourings
@@ -226,7 +180,6 @@ def test_canonical_names_one_of_each_partition(n, colors, seed):
     of, y = task(n, colors), random_pair(n, colors, seed)[1][0]
     found = of.canonical(y)
     assert partition(found.tolist()) == partition(y.tolist())
-    assert torch.equal(of.canonical(found), found)
     seen: list[int] = []
     for token in y.tolist():
         seen += [token] if token not in seen else []
@@ -239,7 +192,6 @@ def test_canonical_keeps_what_is_no_colour(tokens):
     y = torch.tensor(tokens)
     found, color = task().canonical(y), (y >= 1) & (y <= 3)
     assert torch.equal(found[~color], y[~color])
-    assert torch.equal(task().canonical(found), found)
     first = list(dict.fromkeys(y[color].tolist()))
     assert found[color].tolist() == [first.index(token) + 1 for token in y[color].tolist()]
 
@@ -403,8 +355,6 @@ def test_isomorphic_graphs_share_their_class(seed, n):
 
 def test_spec():
     of = task(5, 4)
-    assert isinstance(of, Task)
-    assert isinstance(of.spec, Spec)
     assert of.spec[:4] == (10, 3, 5, 5)
     relations = of.spec.relations
     assert relations is not None
@@ -481,38 +431,13 @@ def test_answers_are_uniform_among_the_canonical_colourings(split):
         assert len(found) == 1 or p_value(counts, torch.full_like(counts, int(num[k])) / len(found)) > 1e-6
 
 
-def test_the_generator_is_the_position_in_the_data():
-    generator = torch.Generator().manual_seed(5)
-    batches = task().batches("train", 16, generator)
-    next(batches)
-    state = generator.get_state()
-    expected = [next(batches), next(batches)]
-    other = torch.Generator()
-    other.set_state(state)
-    again = task().batches("train", 16, other)
-    for batch in expected:
-        assert all(torch.equal(a, b) for a, b in zip(batch, next(again), strict=True))
-
-
-@pytest.mark.parametrize("options", [{}, {"p": (0.2, 0.5), "relabel": False, "split_by": "isomorphism", "seed": 9}])
-def test_the_config_builds_the_task_again(options):
-    of = GraphColoring(7, 4, num_train=40, num_validation=3, num_test=9, **options)
-    again = GraphColoring(**json.loads(json.dumps(of.config)))
-    assert again.config == of.config
-    assert torch.equal(again.inputs("test"), of.inputs("test"))
-    assert torch.equal(train(again, 50)[0], train(of, 50)[0])
-
-
 def test_the_seed_makes_the_graphs_and_sizes_only_cut_them():
     of = task()
     assert rows(task(seed=1).inputs("test")) != rows(of.inputs("test"))
     assert torch.equal(task(num_test=400, num_train=3).inputs("test")[:10], of.inputs("test"))
 
 
-def test_unknown_and_empty_splits():
-    for call in (lambda: task().inputs("training"), lambda: task().batches("training", 4, torch.Generator())):
-        with pytest.raises(ValueError, match="'training'"):
-            call()
+def test_an_empty_split():
     with pytest.raises(ValueError, match="empty"):
         task(4, 2, num_validation=0).batches("validation", 4, torch.Generator())
     assert task(4, 2, num_validation=0).inputs("validation").shape == (0, 6)
@@ -576,12 +501,11 @@ def test_a_graph_that_is_none_is_one_sentence(graph, expected):
         task().from_networkx(graph)
 
 
-@many
-@given(seed=SEEDS)
-def test_parse_undoes_line(seed):
+def test_node_numbers_of_two_digits():
     of = large()
-    x = train(of, 1, seed)[0][0]
-    assert torch.equal(of.parse(of.line(x)), x)
+    assert "10-11" in of.line(torch.full((66,), 2))
+    for x in train(of, 20)[0]:
+        assert torch.equal(of.parse(of.line(x)), x)
 
 
 def test_parse_takes_commas_white_space_either_order_and_repetitions():
@@ -605,16 +529,6 @@ def test_parse_takes_commas_white_space_either_order_and_repetitions():
 def test_a_bad_list_of_edges_is_one_sentence(text, expected):
     with pytest.raises(ValueError, match=f"^{re.escape(expected)}$"):
         task().parse(text)
-
-
-@many
-@given(st.text(alphabet="0123459-, ²x", max_size=24))
-def test_parse_raises_value_errors_only(text):
-    try:
-        x = task(5, 3).parse(text)
-    except ValueError:
-        return
-    assert len(task(5, 3).solutions(x)) > 0
 
 
 def test_render():

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from gram_ppl.tasks import Spec, Task
+from gram_ppl.tasks import Spec
 from gram_ppl.tasks.maze import Maze
 from gram_ppl.tasks.maze_data import made, read_npz, symmetries
 from gram_ppl.tasks.maze_paths import GOAL, OPEN, PATH, START, WALL, distances, num_paths, prepare, shortest
@@ -188,18 +188,6 @@ def test_violations_equal_their_definition_on_any_board(size, seed, row, changes
     assert torch.equal(maze.verify(torch.tensor(boards)[:, None], torch.tensor(answers)), expected == 0)
 
 
-@many
-@given(row=st.integers(0, 19), place=st.integers(0, 10**6), cell=st.integers(0, 24), token=TOKENS)
-def test_any_single_change_of_an_answer_is_caught(row, place, cell, token):
-    maze = task()
-    x, every = maze.inputs("test")[row], answers_of((5, 5), row)
-    y = every[place % len(every)].clone()
-    y[cell] = token if token != y[cell] else 0
-    assert not maze.verify(x, y)
-    y[cell] = PATH if every[place % len(every)][cell] == OPEN else OPEN
-    assert not maze.verify(x, y)
-
-
 @pytest.mark.parametrize(
     ("answer", "number"),
     [
@@ -238,66 +226,19 @@ def test_boards_without_a_solution(board):
 
 @many
 @given(x=st.lists(TOKENS | st.integers(-1, 6), min_size=12, max_size=12))
-def test_nothing_raises_on_garbage(x):
+def test_solutions_of_any_tokens_equal_networkx(x):
     maze, board = task((3, 4)), torch.tensor(x)
     expected = slow_solutions(x, (3, 4))
     assert rows(maze.solutions(board)) == expected
     assert maze.num_solutions(board) == len(expected)
     assert maze.verify(board, board).item() == (tuple(x) in expected)
-    maze.render(board, board)
-
-
-@many
-@given(shape=st.lists(st.integers(0, 3), max_size=3), data=st.data())
-def test_leading_dimensions_and_broadcasting(shape, data):
-    maze = task((3, 4))
-    generator = torch.Generator().manual_seed(data.draw(SEEDS))
-    y = torch.randint(-1, 7, (*shape, 12), generator=generator)
-    narrow = [data.draw(st.sampled_from([1, size])) for size in shape[data.draw(st.integers(0, len(shape))) :]]
-    held = maze.inputs("test")
-    x = held[torch.randint(len(held), narrow, generator=generator)]
-    found = maze.violations(x, y)
-    assert found.shape == torch.Size(shape)
-    assert found.dtype == torch.int64
-    flat_x, flat_y = x.expand_as(y).reshape(-1, 12).tolist(), y.reshape(-1, 12).tolist()
-    expected = [slow_violations(*pair, (3, 4)) for pair in zip(flat_x, flat_y, strict=True)]
-    assert found.flatten().tolist() == expected
-    assert maze.violations(y, x.expand_as(y)).shape == torch.Size(shape)
-
-
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.uint64])
-def test_every_integer_dtype_is_taken(dtype):
-    garbage = torch.randint(0, 120, (50, 25)).to(dtype)
-    assert not task().verify(garbage, garbage).any()
-    x, y = train(task(), 50)
-    assert task().verify(x.to(dtype), y.to(dtype)).all()
-    assert task().num_solutions(x[0].to(dtype)) == len(task().solutions(x[0].to(dtype)))
-
-
-@pytest.mark.parametrize(
-    ("x", "y", "expected"),
-    [
-        (torch.zeros(24).long(), torch.zeros(25).long(), r"x: expected integer tokens of shape \[..., 25\].*\[24\]"),
-        (torch.zeros(25).long(), torch.zeros(3, 26).long(), r"y: .*\[3, 26\]"),
-        (torch.zeros(25), torch.zeros(25).long(), "x: .*torch.float32"),
-        (torch.zeros(25).long(), torch.zeros(25).bool(), "y: .*torch.bool"),
-        (torch.tensor(0), torch.zeros(25).long(), "x: "),
-        (torch.zeros(2, 25).long(), torch.zeros(3, 25).long(), "broadcast"),
-    ],
-)
-def test_a_wrong_shape_or_dtype_is_a_value_error(x, y, expected):
-    with pytest.raises(ValueError, match=expected):
-        task().violations(x, y)
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_spec(size):
     maze, length = task(size), math.prod(size)
-    assert isinstance(maze, Task)
-    assert isinstance(maze.spec, Spec)
     assert maze.spec[:4] == (length, 6, length, 6)
     assert maze.spec.relations.shape == (3, length, length)
-    assert maze.spec.relations.dtype == torch.bool
     relations = maze.spec.relations.tolist()
     for a, b in itertools.product(range(length), repeat=2):
         (i, j), (k, m) = divmod(a, size[1]), divmod(b, size[1])
@@ -476,25 +417,7 @@ def test_splits_depend_on_the_seed_alone():
     assert torch.equal(train(one, 100)[0], train(same, 100)[0])
 
 
-@pytest.mark.parametrize("split", ["train", "validation", "test"])
-def test_the_generator_is_the_position_in_the_data(split):
-    maze, generator = task(), torch.Generator().manual_seed(3)
-    batches = maze.batches(split, 32, generator)
-    for _ in range(5):
-        next(batches)
-    state = generator.get_state()
-    expected = [next(batches) for _ in range(5)]
-    torch.manual_seed(99)
-    resumed = torch.Generator()
-    resumed.set_state(state)
-    for a, b in zip(expected, Maze(**maze.config).batches(split, 32, resumed), strict=False):
-        assert torch.equal(a.x, b.x)
-        assert torch.equal(a.y, b.y)
-
-
-def test_unknown_and_empty_splits():
-    with pytest.raises(ValueError, match="'training'"):
-        task().inputs("training")
+def test_an_empty_split():
     with pytest.raises(ValueError, match="empty"):
         task(num_validation=0).batches("validation", 4, torch.Generator())
 
@@ -523,14 +446,11 @@ def test_impossible_arguments(options, expected):
         Maze(**({"size": (5, 5), "num_test": 20, "num_validation": 3} | options))
 
 
-def test_the_config_builds_the_task_again(tmp_path):
-    folder = files(tmp_path)
+def test_the_config_names_the_files(tmp_path):
     made_one = Maze(
         (4, 5), wall_share=(0.1, 0.3), num_paths=(1, 9), num_test=9, num_validation=1, pool=5, seed=7, min_length=4
     )
-    file = Maze((5, 5), root=folder, num_test=9, num_validation=1, augment=False)
-    plain = Maze((4, 4), num_test=9, num_validation=1)
-    for maze in (made_one, file, plain):
+    for maze in (made_one, Maze((5, 5), root=files(tmp_path), num_test=9, num_validation=1, augment=False)):
         again = Maze(**json.loads(json.dumps(maze.config)))
         assert again.config == maze.config
         assert torch.equal(again.inputs("test"), maze.inputs("test"))
@@ -660,16 +580,6 @@ def test_the_public_mazes():
 # Text and pictures
 
 
-@pytest.mark.parametrize("size", SIZES)
-def test_parse_undoes_render(size):
-    maze = task(size)
-    for x in maze.inputs("test"):
-        text = maze.render(x)
-        assert [len(line) for line in text.splitlines()] == [size[1]] * size[0]
-        assert torch.equal(maze.parse(text), x)
-        assert torch.equal(maze.parse(text.replace("\n", "")), x)
-
-
 def test_render():
     maze = task((3, 4))
     x = maze.parse(" S.#.\n..#.\n\t...G ")
@@ -702,17 +612,6 @@ def test_render():
 def test_a_bad_maze_is_one_sentence(text, expected):
     with pytest.raises(ValueError, match=f"^{re.escape(expected)}$"):
         task((3, 4)).parse(text)
-
-
-@many
-@given(st.text(alphabet="#.SG*?é \n", max_size=16) | st.permutations("S..........G").map("".join))
-def test_parse_raises_value_errors_only(text):
-    maze = task((3, 4))
-    try:
-        x = maze.parse(text)
-    except ValueError:
-        return
-    assert maze.num_solutions(x) > 0
 
 
 def test_draw():

@@ -210,21 +210,13 @@ def test_sizes_that_are_not_drawn(size):
 
 
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
-def test_batches_are_uniform_over_their_split_and_come_from_the_generator(tmp_path, split):
+def test_batches_are_uniform_over_their_split(tmp_path, split):
     task = BinarizedMNIST(folder(tmp_path), size=4, num_validation=20)
     own = number(task.answers(split))
-    generator = torch.Generator().manual_seed(3)
-    batches = task.batches(split, 3000, generator)
-    x, y = next(batches)
-    assert (x.shape, x.dtype, y.shape, y.dtype) == ((3000, 0), torch.long, (3000, 16), torch.long)
+    _, y = next(task.batches(split, 3000, torch.Generator().manual_seed(3)))
     counts = np.bincount(np.searchsorted(own, number(y)), minlength=len(own))
     assert set(number(y)) == set(own)
     assert stats.chisquare(counts).pvalue > 1e-6
-    state = generator.get_state()
-    following = next(batches)
-    generator.set_state(state)
-    assert torch.equal(next(task.batches(split, 3000, generator)).y, following.y)
-    assert not torch.equal(following.y, y)
 
 
 def test_an_empty_or_unknown_split():
@@ -236,14 +228,13 @@ def test_an_empty_or_unknown_split():
         task.answers("tset")
 
 
-def test_the_config_builds_the_task_again(tmp_path):
-    root = folder(tmp_path)
-    for task in (drawn(), BinarizedMNIST(root, size=4, num_validation=7, num_test=9, seed=2)):
-        again = BinarizedMNIST(**json.loads(json.dumps(task.config)))
-        assert again.config == task.config
-        for split in ("train", "validation", "test"):
-            assert torch.equal(again.answers(split), task.answers(split))
-            assert torch.equal(again.labels(split), task.labels(split))
+def test_the_config_names_the_files(tmp_path):
+    task = BinarizedMNIST(folder(tmp_path), size=4, num_validation=7, num_test=9, seed=2)
+    again = BinarizedMNIST(**json.loads(json.dumps(task.config)))
+    assert again.config == task.config
+    for split in ("train", "validation", "test"):
+        assert torch.equal(again.answers(split), task.answers(split))
+        assert torch.equal(again.labels(split), task.labels(split))
 
 
 # Drawn digits
@@ -300,39 +291,15 @@ def test_violations_count_the_tokens_that_are_no_pixel(rows, changes):
     assert task.verify(x, y).tolist() == [number == 0 for number in expected]
 
 
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64])
-def test_violations_of_any_integers(dtype):
-    y = torch.full((64,), torch.iinfo(dtype).max, dtype=dtype)
-    y[:3] = torch.tensor([1, 2, 0], dtype=dtype)
-    assert drawn(8).violations(torch.zeros(0, dtype=dtype), y).item() == 62
+def test_an_input_of_any_tokens_is_not_looked_at():
+    y = torch.randint(0, 4, (4, 64))
+    for x in (torch.zeros(5, 1, 0, dtype=torch.long), torch.randint(-9, 9, (5, 1, 64))):
+        assert torch.equal(drawn(8).violations(x, y), ((y == 0) | (y == 3)).sum(1).expand(5, 4))
+    with pytest.raises(ValueError, match=r"^x: expected .*\[\.\.\., 0\]"):
+        drawn(8).violations(torch.zeros(3, dtype=torch.long), y)
 
 
-def test_violations_broadcast():
-    task = drawn(8)
-    y = torch.ones(4, 64, dtype=torch.long)
-    for x in (torch.zeros(5, 1, 0, dtype=torch.long), torch.zeros(5, 1, 64, dtype=torch.long)):
-        assert task.violations(x, y).shape == (5, 4)
-        assert task.violations(x, y).dtype == torch.long
-    assert task.verify(torch.zeros(3, 0, dtype=torch.long), y[0]).tolist() == [True] * 3
-
-
-@pytest.mark.parametrize(
-    ("x", "y", "expected"),
-    [
-        (torch.zeros(0), torch.ones(64, dtype=torch.long), "^x: expected integer"),
-        (torch.zeros(3, dtype=torch.long), torch.ones(64, dtype=torch.long), r"^x: expected .*\[\.\.\., 0\]"),
-        (torch.zeros((), dtype=torch.long), torch.ones(64, dtype=torch.long), "^x: expected"),
-        (torch.zeros(0, dtype=torch.long), torch.ones(63, dtype=torch.long), r"^y: expected .*\[\.\.\., 64\]"),
-        (torch.zeros(0, dtype=torch.long), torch.ones(64), "^y: expected integer"),
-        (torch.zeros(2, 0, dtype=torch.long), torch.ones(3, 64, dtype=torch.long), "^x and y: .*broadcast"),
-    ],
-)
-def test_wrong_shapes_and_dtypes(x, y, expected):
-    with pytest.raises(ValueError, match=expected):
-        drawn(8).violations(x, y)
-
-
-def test_spec_and_real_pictures():
+def test_spec_and_pictures():
     task = drawn()
     assert task.spec == (144, 3, 144, 3, None)
     for split in ("train", "validation", "test"):
@@ -340,7 +307,7 @@ def test_spec_and_real_pictures():
 
 
 def test_there_are_neither_solutions_nor_inputs_to_parse():
-    with pytest.raises(ValueError, match=r"no list of solutions\.$"):
+    with pytest.raises(NotImplementedError, match="no list of solutions: measure FID"):
         drawn().solutions(torch.zeros(0, dtype=torch.long))
     with pytest.raises(ValueError, match=r"no input to read\.$"):
         drawn().parse("7")

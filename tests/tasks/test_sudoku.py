@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from gram_ppl.tasks import Spec, Sudoku, Task
+from gram_ppl.tasks import Sudoku
 from gram_ppl.tasks.sudoku_csv import read_csv
 from gram_ppl.tasks.sudoku_exact import ExactSolver
 from gram_ppl.tasks.sudoku_symmetry import Symmetry, random_symmetries
@@ -119,22 +119,6 @@ def test_every_corruption_of_every_grid_of_side_4_is_caught():
 
 
 @many
-@given(row=st.integers(0, 19), cell=st.integers(0, 80), token=TOKENS, seed=SEEDS)
-def test_any_corruption_of_a_9x9_grid_is_caught(row, cell, token, seed):
-    sudoku = task((3, 3))
-    symmetry = random_symmetries((3, 3), 1, torch.Generator().manual_seed(seed))
-    y = symmetry(sudoku.answers("test")[row, None])[0]
-    wrong = y.clone()
-    wrong[cell] = token if token != y[cell] else 0
-    nearby = y.clone()
-    nearby[cell] = y[cell] % 9 + 1
-    blank = torch.zeros_like(y)
-    assert sudoku.verify(blank, y)
-    assert not sudoku.verify(blank, wrong)
-    assert not sudoku.verify(blank, nearby)
-
-
-@many
 @given(data=st.data())
 def test_removing_a_given_never_adds_violations(data):
     sudoku, board = task(), st.lists(st.integers(-1, 5), min_size=16, max_size=16)
@@ -144,53 +128,12 @@ def test_removing_a_given_never_adds_violations(data):
     assert sudoku.violations(fewer, y) <= sudoku.violations(x, y)
 
 
-@many
-@given(shape=st.lists(st.integers(0, 3), max_size=3), data=st.data())
-def test_leading_dimensions_and_broadcasting(shape, data):
-    sudoku = task()
-    generator = torch.Generator().manual_seed(data.draw(SEEDS))
-    y = torch.randint(-1, 6, (*shape, 16), generator=generator)
-    narrow = [data.draw(st.sampled_from([1, size])) for size in shape[data.draw(st.integers(0, len(shape))) :]]
-    x = torch.randint(0, 5, (*narrow, 16), generator=generator)
-    found = sudoku.violations(x, y)
-    assert found.shape == torch.Size(shape)
-    assert found.dtype == torch.int64
-    flat_x, flat_y = x.expand_as(y).reshape(-1, 16).tolist(), y.reshape(-1, 16).tolist()
-    assert found.flatten().tolist() == [slow_violations((2, 2), *pair) for pair in zip(flat_x, flat_y, strict=True)]
-
-
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64])
-def test_every_integer_dtype_is_taken(dtype):
-    garbage = torch.randint(0, 120, (50, 16)).to(dtype)
-    assert not task().verify(garbage, garbage).any()
-    assert task().verify(torch.zeros(16, dtype=dtype), all_grids().to(dtype)).all()
-
-
-@pytest.mark.parametrize(
-    ("x", "y", "expected"),
-    [
-        (torch.zeros(15).long(), torch.zeros(16).long(), r"x: expected integer tokens of shape \[..., 16\].*\[15\]"),
-        (torch.zeros(16).long(), torch.zeros(3, 17).long(), r"y: .*\[3, 17\]"),
-        (torch.zeros(16), torch.zeros(16).long(), "x: .*torch.float32"),
-        (torch.zeros(16).long(), torch.zeros(16).bool(), "y: .*torch.bool"),
-        (torch.tensor(0), torch.zeros(16).long(), "x: "),
-        (torch.zeros(2, 16).long(), torch.zeros(3, 16).long(), "broadcast"),
-    ],
-)
-def test_a_wrong_shape_or_dtype_is_a_value_error(x, y, expected):
-    with pytest.raises(ValueError, match=expected):
-        task().violations(x, y)
-
-
 @pytest.mark.parametrize("box", BOXES)
 def test_spec(box):
     (r, c), sudoku = box, task(box)
     n = r * c
-    assert isinstance(sudoku, Task)
-    assert isinstance(sudoku.spec, Spec)
     assert sudoku.spec[:4] == (n * n, n + 1, n * n, n + 1)
     assert sudoku.spec.relations.shape == (3, n * n, n * n)
-    assert sudoku.spec.relations.dtype == torch.bool
     relations = sudoku.spec.relations.tolist()
     for a, b in itertools.product(range(n * n), repeat=2):
         (i, j), (k, m) = divmod(a, n), divmod(b, n)
@@ -388,22 +331,6 @@ def test_splits_depend_on_the_seed_alone():
     assert torch.equal(train(one, 100)[0], train(same, 100)[0])
 
 
-@pytest.mark.parametrize("split", ["train", "validation", "test"])
-def test_the_generator_is_the_position_in_the_data(split):
-    sudoku, generator = task((2, 2), (1, 2)), torch.Generator().manual_seed(3)
-    batches = sudoku.batches(split, 32, generator)
-    for _ in range(5):
-        next(batches)
-    state = generator.get_state()
-    expected = [next(batches) for _ in range(5)]
-    torch.manual_seed(99)
-    resumed = torch.Generator()
-    resumed.set_state(state)
-    for a, b in zip(expected, Sudoku(**sudoku.config).batches(split, 32, resumed), strict=False):
-        assert torch.equal(a.x, b.x)
-        assert torch.equal(a.y, b.y)
-
-
 def test_held_out_batches_draw_y_uniformly_afresh():
     sudoku = task((2, 2), (2, 2), num_test=1)
     x, y = next(sudoku.batches("test", 20_000, torch.Generator().manual_seed(0)))
@@ -413,9 +340,7 @@ def test_held_out_batches_draw_y_uniformly_afresh():
     assert p_uniform(counts) > 1e-6
 
 
-def test_unknown_and_empty_splits():
-    with pytest.raises(ValueError, match="'training'"):
-        task().inputs("training")
+def test_an_empty_split():
     with pytest.raises(ValueError, match="empty"):
         task((2, 2), (4, 8), num_validation=0).batches("validation", 4, torch.Generator())
 
@@ -616,29 +541,24 @@ def test_the_hub_is_asked_only_when_told_to(tmp_path, monkeypatch):
         Sudoku((2, 2), data="hub:train.csv", **options)
 
 
-def test_the_config_builds_the_task_again(tmp_path):
+def test_the_config_names_the_file(tmp_path):
     path = small_file(tmp_path / "a.csv")
-    made = Sudoku((2, 2), (4, 8), num_test=9, num_validation=1, split_by="grid", seed=7)
-    file = Sudoku((2, 2), (9, 11), data=path, num_test=9, num_validation=1, reveal=(0, 2), mix=0.5, augment=False)
-    for sudoku in (made, file):
-        again = Sudoku(**json.loads(json.dumps(sudoku.config)))
-        assert again.config == sudoku.config
-        assert torch.equal(again.inputs("test"), sudoku.inputs("test"))
-        assert torch.equal(train(again, 50)[0], train(sudoku, 50)[0])
+    sudoku = Sudoku((2, 2), (9, 11), data=path, num_test=9, num_validation=1, reveal=(0, 2), mix=0.5, augment=False)
+    again = Sudoku(**json.loads(json.dumps(sudoku.config)))
+    assert again.config == sudoku.config
+    assert torch.equal(again.inputs("test"), sudoku.inputs("test"))
+    assert torch.equal(train(again, 50)[0], train(sudoku, 50)[0])
 
 
 # Text
 
 
 @pytest.mark.parametrize("box", BOXES)
-@many
-@given(row=st.integers(0, 19), seed=SEEDS, solved=st.booleans())
-def test_parse_undoes_line(box, row, seed, solved):
+def test_a_board_is_one_line(box):
     sudoku, n = task(box), box[0] * box[1]
-    symmetry = random_symmetries(box, 1, torch.Generator().manual_seed(seed))
-    x = symmetry((sudoku.answers if solved else sudoku.inputs)("test")[row, None])[0]
-    assert len(sudoku.line(x)) == n * n
-    assert torch.equal(sudoku.parse(sudoku.line(x)), x)
+    for x in (*sudoku.inputs("test")[:3], *sudoku.answers("test")[:3]):
+        assert len(sudoku.line(x)) == n * n
+        assert torch.equal(sudoku.parse(sudoku.line(x)), x)
 
 
 def test_parse_takes_every_blank_white_space_and_small_letters():
@@ -682,17 +602,6 @@ def test_parse_takes_every_blank_white_space_and_small_letters():
 def test_a_bad_puzzle_is_one_sentence(text, expected):
     with pytest.raises(ValueError, match=f"^{re.escape(expected)}$"):
         task((3, 3)).parse(text)
-
-
-@many
-@given(st.text(alphabet="01234.xé \n", max_size=20))
-def test_parse_raises_value_errors_only(text):
-    sudoku = task()
-    try:
-        x = sudoku.parse(text)
-    except ValueError:
-        return
-    assert len(sudoku.solutions(x)) > 0
 
 
 def test_render():

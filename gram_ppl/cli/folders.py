@@ -1,0 +1,87 @@
+"""Run folders as the commands see them: what is loaded, how deep it thinks, how JSON is printed."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.columns import Columns
+from rich.text import Text
+
+from .. import report, select
+from ..checkpoint import load
+from ..tasks.base import Task
+
+RUN_FILE = "run.json"
+
+
+def settings_of(folder: Path) -> dict[str, Any]:
+    """What ``train`` wrote down of its command line; nothing if there is no such file.
+
+    Raises:
+        ValueError: the file is no JSON object.
+    """
+    path = folder / RUN_FILE
+    if not path.is_file():
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise ValueError(f"{path}: the file is damaged")
+    return found
+
+
+def opened(folder: Path) -> tuple[Any, Task]:
+    """Model, on CUDA where there is one, and task of a run."""
+    model, _, task = load(folder)
+    return model.to("cuda" if torch.cuda.is_available() else "cpu"), task
+
+
+def depth(folder: Path, model: Any) -> int:
+    """The supervision steps that a run was measured with, twice N_sup where it does not say."""
+    steps = settings_of(folder).get("steps")
+    return steps if isinstance(steps, int) else 2 * int(model.supervision)
+
+
+def selector(name: str | None) -> select.Selector | None:
+    """The selector of a name.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    if name is None:
+        return None
+    if name not in select.SELECTORS:
+        raise ValueError(f"--select: expected one of {', '.join(select.SELECTORS)}, found {name!r}")
+    return select.SELECTORS[name]
+
+
+def side_by_side(boards: list[str]) -> Columns:
+    """Boards as the terminal's width allows, a blank line between two rows of them."""
+    return Columns([Text(board) for board in boards], padding=(1, 4))
+
+
+@contextmanager
+def answering(as_json: bool) -> Iterator[dict[str, Any]]:
+    """Errors are one sentence. With JSON, all that is printed goes to standard error but the document, at the end."""
+    document: dict[str, Any] = {}
+    with report.plain_errors():
+        try:
+            if as_json:
+                with redirect_stdout(sys.stderr):
+                    yield document
+                sys.stdout.write(json.dumps(document) + "\n")
+            else:
+                yield document
+            sys.stdout.flush()
+        except BrokenPipeError:  # the reader has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(0)

@@ -1,0 +1,141 @@
+"""``gram-ppl generate``, ``evaluate`` and ``report``: what a trained model makes, and what it is worth."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from torch import Tensor, nn
+
+from .. import infer, metrics
+from .. import report as reports
+from ..halt import Halt, Never
+from ..select import Selector, distinct
+from ..tasks import ARC, Unconditional
+from ..tasks.base import Task
+from .folders import answering, depth, opened, selector, settings_of, side_by_side
+from .options import Folder, Json, Mode, Samples, Seed, Select, TestSteps
+
+
+def generate(
+    folder: Folder,
+    samples: Annotated[int, typer.Option(min=1, help="Answers to make.")] = 12,
+    steps: TestSteps = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Make whole boards or pictures from nothing, each judged by the task's verifier."""
+    with answering(as_json) as document:
+        model, task = opened(folder)
+        steps = steps or depth(folder, model)
+        nothing = task.inputs("test")[0]
+        if len(nothing):
+            raise ValueError(f"{folder}: this model answers inputs: use gram-ppl solve")
+        made = infer.generate(model, num_samples=samples, steps=steps, seed=seed).cpu()
+        valid = task.verify(nothing, made)
+        different = int(distinct(task.canonical(made)[None], valid[None]).sum())
+        texts = [task.render(nothing, y) for y in made]
+        rows = zip(made.tolist(), texts, valid.tolist(), strict=True)
+        document |= {"folder": str(folder), "task": type(task).__name__, "steps": steps, "samples": samples}
+        document |= {"verified": int(valid.sum()), "different_verified": different}
+        document["answers"] = [{"tokens": y, "text": text, "verified": ok} for y, text, ok in rows]
+        if not as_json:
+            console = Console(highlight=False, markup=False)
+            console.print(side_by_side(texts))
+            console.print(f"{int(valid.sum()):,} of {samples:,} verified, {different:,} of them different")
+
+
+def evaluate(
+    folder: Folder,
+    samples: Annotated[int | None, typer.Option(min=1, help="Trajectories for each input; those of the run.")] = None,
+    steps: TestSteps = None,
+    select: Select = None,
+    mode: Mode = None,
+    held_out: Annotated[int | None, typer.Option(min=1, help="Test inputs, at most; those of the run.")] = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Measure a run on its test inputs: accuracy, selected answer, any of N, coverage, and what an ideal reaches."""
+    with answering(as_json) as document:
+        chosen = selector(select)
+        model, task = opened(folder)
+        run = settings_of(folder)
+        steps = steps or (None if mode else depth(folder, model))
+        held_out, samples = (given or run.get(key) for given, key in ((held_out, "held_out"), (samples, "samples")))
+        x = task.inputs("test")[: held_out or 500]
+        document |= {"folder": str(folder), "task": type(task).__name__}
+        document |= measure(model, task, x, samples=samples or 20, steps=steps, select=chosen, mode=mode, seed=seed)
+        if not as_json:
+            Console().print(reports.metrics_table(str(folder), {"": document}))
+
+
+def report(
+    folder: Folder,
+    samples: Samples = 20,
+    steps: Annotated[int | None, typer.Option(min=1, help="Supervision steps of a trajectory; 4 N_sup.")] = None,
+    held_out: Annotated[int, typer.Option(min=1, help="Test inputs behind the pictures, at most.")] = 100,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Write a page with the figures and pictures of a run into its folder, as Markdown and HTML."""
+    with answering(as_json) as document:
+        files = [str(path) for path in reports.page(folder, puzzles=held_out, samples=samples, steps=steps, seed=seed)]
+        document |= {"folder": str(folder), "files": files}
+        if not as_json:
+            print(*files, sep="\n")
+
+
+def measure(
+    model: nn.Module,
+    task: Task,
+    x: Tensor,
+    *,
+    samples: int,
+    steps: int | None,
+    select: Selector | None = None,
+    mode: str | None = None,
+    halt: Halt = Never(),  # noqa: B008 (frozen)
+    retry: int | None = None,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """What a model is worth: :func:`gram_ppl.metrics.evaluate` on inputs, shares of what it makes from nothing.
+
+    Args:
+        model: the program.
+        task: judges its answers; ARC's own score stands beside where all of its test inputs are given.
+        x: test inputs, ``[B, L_in]``; ``[B, 0]`` for a model of whole boards or pictures.
+        samples: trajectories for each input; without inputs, answers in all.
+        steps: supervision steps; those of the mode, or N_sup, if not given.
+        select: behind the selected accuracy; that of the mode, or majority vote, if not given.
+        mode, halt, retry: as for :func:`gram_ppl.solve`; without inputs they say nothing.
+        seed: of the trajectories.
+
+    Raises:
+        ValueError: there are no test inputs.
+    """
+    if not len(x):
+        raise ValueError("the test split is empty: there is nothing to measure on")
+    if not x.shape[1]:
+        return _from_nothing(model, task, x[0], samples, steps, seed)
+    options: dict[str, Any] = {"num_samples": samples, "steps": steps, "select": select, "mode": mode}
+    options |= {"halt": halt, "retry": retry}
+    found = metrics.evaluate(model, task, x=x, **options, seed=seed)
+    if isinstance(task, ARC) and len(x) == len(task.inputs("test")):
+        augmented = task.inputs("test", augmented=True)
+        tokens = infer.rollout(model, augmented, num_samples=samples, steps=steps, seed=seed).tokens.cpu()
+        found |= task.score(task.predictions("test", tokens, augmented=True))
+    return found
+
+
+def _from_nothing(
+    model: nn.Module, task: Task, nothing: Tensor, num: int, steps: int | None, seed: int
+) -> dict[str, Any]:
+    made = infer.generate(model, num_samples=num, steps=steps, seed=seed).cpu()
+    valid = task.verify(nothing, made)
+    different = int(distinct(task.canonical(made)[None], valid[None]).sum())
+    found = {"accuracy": valid.double().mean().item(), "distinct": different, "num_samples": num}
+    if isinstance(task, Unconditional) and task.spec.len_out < 81:  # the boards of larger ones can't be listed
+        total = task.num_solutions(nothing)
+        found |= {"coverage": different / total, "boards_in_all": total}
+    return found

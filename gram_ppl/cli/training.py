@@ -1,0 +1,126 @@
+"""``gram-ppl train``: a preset, trained and measured; its command line stays in the folder."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .. import infer, presets, report
+from ..train import STATE_FILE, fit
+from .folders import RUN_FILE, answering, settings_of
+from .measuring import measure
+from .options import Json, Resume, Updates
+
+SHOWN = 12  # test inputs in the picture
+
+
+def _tasks() -> list[str]:
+    return list(presets.PRESETS)
+
+
+def _names() -> list[str]:
+    return sorted({name for found in presets.PRESETS.values() for name in found})
+
+
+def train(
+    task: Annotated[str, typer.Argument(metavar="TASK", help=f"One of {', '.join(_tasks())}.", autocompletion=_tasks)],
+    preset: Annotated[
+        str | None,
+        typer.Option(help=f"One of {', '.join(_names())}; paper with CUDA, else cpu.", autocompletion=_names),
+    ] = None,
+    updates: Updates = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run; runs/TASK if not given.")] = None,
+    resume: Resume = False,
+    seed: Annotated[int | None, typer.Option(help="Of weights, data and noise; 0 if not given.")] = None,
+    change: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Another value for a setting of the preset; repeat."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Train a model by its preset and measure it on unseen inputs.
+
+    The folder gets model.safetensors, metrics.json, training.png, examples.png and run.json. --resume goes on with the
+    run in the folder, with the settings that it was started with. --set takes settings of the task, the model and the
+    training by dotted name, for example task.n, model.width, model.noise.scale, fit.lr, beta.last, samples, steps;
+    the value is JSON or plain text.
+    """
+    with answering(as_json) as document:
+        folder = out or Path("runs") / task
+        asked: dict[str, Any] = {"task": task, "preset": preset, "updates": updates, "seed": seed}
+        asked |= {"set": _values(change or [])}
+        asked = _started(folder, asked) if resume else _fresh(folder, asked)
+        made = presets.get(task, asked["preset"], asked["set"] | {"fit.updates": asked["updates"]})
+        seed = asked["seed"] or 0
+        parts = presets.build(made, seed=seed)
+        asked |= {"samples": made.samples, "steps": made.steps, "held_out": made.held_out}
+        if not (folder / STATE_FILE).exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / RUN_FILE).write_text(json.dumps(asked, indent=2), encoding="utf-8")
+        try:
+            history = fit(
+                parts.model, parts.guide, parts.task, objective=parts.objective, **parts.fit, out=folder,
+                resume=resume and (folder / STATE_FILE).exists(), seed=seed, progress=not as_json,
+            )  # fmt: skip
+        except KeyboardInterrupt:
+            sys.stderr.write(f"interrupted; this goes on: gram-ppl train {task} --out {folder} --resume\n")
+            sys.exit(130)
+        x = parts.task.inputs("test")[: made.held_out]
+        metrics = measure(
+            parts.model,
+            parts.task,
+            x,
+            samples=made.samples,
+            steps=made.steps,
+            halt=made.halt,
+            retry=made.retry,
+            seed=seed,
+        )
+        size = sum(weights.numel() for weights in parts.model.parameters())
+        report.record(f"{task}, preset {asked['preset']}, {size:,} parameters", folder, history, metrics)
+        _draw(parts, made.steps, folder / "examples.png")
+        document |= {"folder": str(folder)} | json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+
+
+def _values(changes: list[str]) -> dict[str, Any]:
+    """``name=value`` pairs; a value that is no JSON is text."""
+    values: dict[str, Any] = {}
+    for change in changes:
+        name, equals, text = change.partition("=")
+        if not (name and equals and text):
+            raise ValueError(f"--set: expected NAME=VALUE, found {change!r}")
+        try:
+            values[name] = json.loads(text)
+        except ValueError:
+            values[name] = text
+    return values
+
+
+def _fresh(folder: Path, asked: dict[str, Any]) -> dict[str, Any]:
+    if (folder / STATE_FILE).exists():
+        raise ValueError(f"{folder} holds a run: --resume goes on with it, --out names another folder")
+    return asked | {"preset": asked["preset"] or presets.default()}
+
+
+def _started(folder: Path, asked: dict[str, Any]) -> dict[str, Any]:
+    """What the folder's run was started with; what the command line says beside --resume wins."""
+    before = settings_of(folder)
+    if "preset" not in before:
+        raise ValueError(f"{folder}: there is no run of gram-ppl train to go on with")
+    if before.get("task") != asked["task"]:
+        raise ValueError(f"{folder}: holds a run of {before.get('task')}, not of {asked['task']}")
+    given = {key: value for key, value in asked.items() if value not in (None, {})}
+    return before | given
+
+
+def _draw(parts: presets.Parts, steps: int, path: Path) -> None:
+    x = parts.task.inputs("test")[:SHOWN]
+    if x.shape[1]:
+        y = infer.rollout(parts.model, x, num_samples=1, steps=steps).tokens.cpu()[:, 0]
+    else:
+        y = infer.generate(parts.model, num_samples=SHOWN, steps=steps).cpu()
+    report.pictures(parts.task, x if x.shape[1] else x[0], y, path)

@@ -1,0 +1,125 @@
+"""Presets: every one builds, settings change by dotted name, and what does not fit is one sentence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+
+import gram_ppl as gp
+from gram_ppl import presets
+from gram_ppl.settings import changed
+
+SMALL = {
+    "sudoku": {"task.num_validation": 2, "task.num_test": 2},
+    "queens": {"task.n": 5, "task.num_validation": 2},
+    "coloring": {"task.n": 5, "task.num_train": 50, "task.num_validation": 2, "task.num_test": 2},
+    "maze": {"task.num_validation": 2, "task.num_test": 2, "task.pool": 50},
+    "mnist": {"task.num_validation": 2},
+    "unconditional": {"task.side": 4},
+}
+BUILT = [(task, name) for task, found in presets.PRESETS.items() for name in found if task != "arc"]
+
+
+@pytest.mark.parametrize(("task", "name"), BUILT)
+def test_preset_trains(task, name):
+    small = {"model.width": 16, "model.hidden": 16, "fit.updates": 1} if name == "paper" else {"fit.updates": 1}
+    pool = {"task.pool": 8} if task == "sudoku" else {}
+    preset = presets.get(task, name, small | SMALL[task] | pool)
+    if name == "paper":  # as small as the 16 supervision steps allow
+        preset = changed(preset, {"fit.batch_size": 16, "model.registers": 1})
+    made, model, guide, objective, options = presets.build(preset, seed=1)
+    assert options["evaluate_steps"] == preset.fit.get("evaluate_steps", preset.steps)
+    assert model.config["seed"] == 1
+    assert objective.beta == preset.beta(0.0)
+    assert objective.balance == preset.balance
+    history = gp.fit(model, guide, made, objective=objective, **options | {"evaluations": 0}, progress=False)
+    assert history[-1].update == 1
+
+
+def test_paper_presets_have_the_backbone_of_the_paper():
+    for found in presets.PRESETS.values():
+        paper = found["paper"]
+        assert (paper.model["width"], paper.model["hidden"], paper.model["layers"]) == (512, 512, 2)
+        assert (paper.model["transitions"], paper.model["supervision"], paper.model["registers"]) == (3, 16, 16)
+        assert (paper.fit["batch_size"], paper.fit["lr"], paper.fit["weight_decay"]) == (768, 1e-4, 1.0)
+    beta = {task: found["paper"].beta(0.5) for task, found in presets.PRESETS.items() if task != "maze"}
+    published = {"sudoku": 0.1, "arc": 0.04, "queens": 0.07, "coloring": 0.5, "mnist": 0.07, "unconditional": 0.05}
+    assert beta == pytest.approx(published)
+
+
+def test_settings_reach_the_objects_and_leave_the_preset_alone():
+    before = repr(presets.PRESETS)
+    asked = {"task.clues": [5, 6], "model.noise.scale": 0.5, "model.mixer.heads": 2, "model.width": 16, "beta.last": 2}
+    preset = presets.get("sudoku", "cpu", asked | SMALL["sudoku"] | {"fit.lr": 1, "steps": None})
+    task, model, *_ = presets.build(preset)
+    assert set((task.inputs("test") > 0).sum(-1).tolist()) <= set(range(4, 9))
+    assert task.clues == (5, 6)
+    assert (model.noise.scale, model.config["mixer"].heads, model.width) == (0.5, 2, 16)
+    assert (preset.beta(1.0), preset.fit["lr"], preset.steps) == (2, 1, 8)
+    assert repr(presets.PRESETS) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("chess",), "there is no task 'chess': expected one of sudoku, queens"),
+        (("queens", "9x9"), "queens has no preset '9x9': expected one of cpu, paper"),
+        (("sudoku", "cpu", {"fit.updatez": 3}), "there is no setting 'fit.updatez': expected one of updates, batch_s"),
+        (("sudoku", "cpu", {"fit.out": "x"}), "there is no setting 'fit.out'"),
+        (("sudoku", "cpu", {"world": "x"}), "there is no setting 'world': expected one of beta, task, model, fit"),
+        (("sudoku", "cpu", {"task.boxes": [2, 2]}), "there is no setting 'task.boxes': expected one of box, clues"),
+        (("sudoku", "cpu", {"steps.n": 3}), "there is no setting 'steps.n'"),
+        (("sudoku", "cpu", {"fit.updates": 1.5}), "fit.updates: expected a value like 1500, found 1.5"),
+        (("sudoku", "cpu", {"fit.updates": True}), "fit.updates: expected a value like 1500, found True"),
+        (("sudoku", "cpu", {"beta": 3}), "beta: expected a value like LogLinear(first=10"),
+    ],
+)
+def test_what_does_not_fit_is_one_sentence(arguments, sentence):
+    with pytest.raises(ValueError, match=r"^[^\n]+$") as error:
+        presets.get(*arguments)
+    assert sentence in str(error.value)
+
+
+def test_a_task_that_needs_data_says_so():
+    with pytest.raises(ValueError, match=r"task\.root is not set, and this task needs it"):
+        presets.build(presets.get("arc", "cpu"))
+
+
+def test_an_impossible_setting_is_a_value_error():
+    with pytest.raises(ValueError, match="does not fit"):
+        presets.build(presets.get("sudoku", "cpu", {"model.hidden": "wide", **SMALL["sudoku"]}))
+
+
+def test_default_preset(monkeypatch):
+    for cuda, name in ((False, "cpu"), (True, "paper")):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda cuda=cuda: cuda)
+        assert presets.default() == name
+        assert presets.get("queens") == presets.PRESETS["queens"][name]
+
+
+@dataclass(frozen=True)
+class Inner:
+    share: float = 0.5
+    name: str = "a"
+
+
+@dataclass(frozen=True)
+class Outer:
+    inner: Inner = Inner()
+    table: dict = field(default_factory=lambda: {"depth": 3, "inner": Inner()})
+
+
+def test_changed():
+    outer = Outer()
+    new = changed(
+        outer,
+        {"inner.share": 1, "table.depth": 4, "table.inner.name": "b", "table.extra": [1]},
+        {"table": {"extra": None}},
+    )
+    assert new == Outer(Inner(1), {"depth": 4, "inner": Inner(name="b"), "extra": [1]})
+    assert outer == Outer()
+    for name, value in (("inner.name", 3), ("inner.share", "x"), ("table.depth", "x"), ("inner", 3), ("table", [1])):
+        with pytest.raises(ValueError, match=f"^{name}: expected a value like"):
+            changed(outer, {name: value})
