@@ -163,12 +163,13 @@ def draw_coverage(found: Coverage, path: str | Path) -> None:
     """Bars of coverage with standard errors, and above each the ceiling of an ideal uniform sampler."""
     figure, (axes,) = canvas(max(4.2, 1.6 + 0.75 * len(found.classes)), 3.8)
     place = range(len(found.classes))
-    bars = axes.bar(place, found.covered, 0.62, color=BLUE, label=f"{found.num_samples} samples of the model")
-    axes.errorbar(place, found.covered, found.error, fmt="none", ecolor=INK, elinewidth=1, capsize=3)
+    covered, error, ceiling = found.covered.tolist(), found.error.tolist(), found.ceiling.tolist()
+    bars = axes.bar(place, covered, 0.62, color=BLUE, label=f"{found.num_samples} samples of the model")
+    axes.errorbar(place, covered, error, fmt="none", ecolor=INK, elinewidth=1, capsize=3)
     left, right = [k - 0.4 for k in place], [k + 0.4 for k in place]
     ideal = f"ideal uniform sampler, {found.num_samples} draws"
-    axes.hlines(found.ceiling, left, right, colors=ORANGE, linewidth=2.5, label=ideal)
-    axes.bar_label(bars, [f"{value:.2f}" for value in found.covered], label_type="center", color="white", fontsize=8)
+    axes.hlines(ceiling, left, right, colors=ORANGE, linewidth=2.5, label=ideal)
+    axes.bar_label(bars, [f"{value:.2f}" for value in covered], label_type="center", color="white", fontsize=8)
     names = [f"{first}" if first == last else f"{first}–{last}" for first, last in found.classes]
     axes.set_xticks(place, [f"{name}\n({count:,})" for name, count in zip(names, found.counts, strict=True)])
     axes.set(xlabel="number of solutions (inputs)", ylabel="share of the solutions found", ylim=(0, 1.05))
