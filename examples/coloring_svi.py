@@ -19,7 +19,7 @@ ENCODERS = {"nodes": gp.models.NodeTokens(), "edges": gp.models.Tokens()}
 
 def main(
     nodes: Annotated[int, typer.Option(help="Nodes of a graph.")] = 8,
-    p: Annotated[float, typer.Option(help="Probability of an edge.")] = 0.45,
+    p: Annotated[float, typer.Option(help="Probability of an edge.")] = 0.5,
     tokens: Annotated[str, typer.Option(help="nodes or edges: what the model has latent tokens for.")] = "nodes",
     relations: Relations = None,
     updates: Updates = None,
@@ -58,10 +58,13 @@ def main(
             seed=seed,
         )
 
-        metrics = gp.metrics.evaluate(model, task, num_samples=samples, steps=steps, seed=seed)
+        noise = gp.poutine.Temperature(preset.temperature)
+        metrics = gp.metrics.evaluate(model, task, num_samples=samples, steps=steps, noise=noise, seed=seed)
         report.record(f"{metrics['num_test']} unseen graphs of {nodes} nodes", out, history, metrics)
         shown = min(task.inputs("test")[:50], key=lambda x: abs(task.num_solutions(x) - 6))
-        found = task.canonical(gp.rollout(model, shown[None], num_samples=samples, steps=steps).tokens.cpu())
+        found = task.canonical(
+            gp.rollout(model, shown[None], num_samples=samples, steps=steps, noise=noise).tokens.cpu()
+        )
         answers = found[gp.select.distinct(found, task.verify(shown, found))]
         number = task.num_solutions(shown)
         print(f"\n{len(answers)} of {number} colourings of one graph in {samples} samples, in {out / 'graphs.png'}")

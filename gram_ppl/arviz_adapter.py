@@ -210,6 +210,6 @@ def _wrapped(groups: dict[str, Any]) -> Any:
     import arviz
     import xarray
 
-    if issubclass(arviz.InferenceData, xarray.DataTree):
+    if arviz.__version__ >= "1":
         return xarray.DataTree.from_dict(groups)
     return arviz.InferenceData(**groups)

@@ -42,6 +42,7 @@ class Preset:
     steps: int = 16  # supervision steps of a test trajectory
     held_out: int = 500  # test inputs, at most
     halt: Halt = Never()  # noqa: RUF009 (frozen); when a test trajectory stops
+    temperature: float = 1.0  # factor on the noise of a test trajectory
     retry: int | None = None  # supervision steps after which one that has not stopped begins again
 
 
@@ -112,9 +113,9 @@ PRESETS: dict[str, dict[str, Preset]] = {
             task={"n": 8, "tokens": "cells"},
             model={"mixer": Attention(), "noise": LearnedNoise(scale=1.0), "positions": False, "transitions": 1,
                    "supervision": 8},
-            fit={"updates": 4500, "batch_size": 16, "lr": 2e-3, "decay": 0.6, "evaluations": 6, "evaluate_on": 100,
+            fit={"updates": 5000, "batch_size": 16, "lr": 2e-3, "decay": 0.6, "evaluations": 6, "evaluate_on": 100,
                  "evaluate_steps": 16},
-            steps=64, held_out=200, halt=Confident(0.75, at_least=4), retry=16,
+            steps=64, held_out=200, halt=Confident(0.8, at_least=4), retry=16,
         ),
         "paper": Preset(
             NQueens, LogLinear(0.07, 0.07),
@@ -125,14 +126,16 @@ PRESETS: dict[str, dict[str, Preset]] = {
     },
     "coloring": {
         "cpu": Preset(
-            GraphColoring, LogLinear(10, 0.6, 0.05, 0.4),
-            task={"n": 8, "p": 0.45},
-            model={"encoder": NodeTokens(), "mixer": Attention(), "noise": LearnedNoise(scale=1.0)},
-            fit={"updates": 4000, "batch_size": 64},
+            GraphColoring, LogLinear(10, 3, 0.1, 0.45),
+            task={"n": 8},
+            model={"encoder": NodeTokens(), "mixer": Attention(), "noise": LearnedNoise(scale=1.0), "transitions": 1,
+                   "supervision": 8},
+            fit={"updates": 7000, "batch_size": 64, "lr": 2e-3, "decay": 0.6, "evaluations": 4, "evaluate_on": 100},
+            temperature=1.15,
         ),
         "paper": Preset(
             GraphColoring, LogLinear(0.5, 0.5),
-            task={"n": 8, "p": 0.45},
+            task={"n": 8},
             model=BACKBONE | {"low_steps": 4, "shared": False, "encoder": NodeTokens(), "mixer": Attention(8)},
             fit=RATES | {"updates": 20_000},
         ),

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from .. import infer, metrics
 from .. import report as reports
 from ..halt import Halt, Never
+from ..poutine import Temperature
 from ..select import Selector, distinct
 from ..tasks import ARC, Unconditional
 from ..tasks.base import Task
@@ -97,6 +98,7 @@ def measure(
     mode: str | None = None,
     halt: Halt = Never(),  # noqa: B008 (frozen)
     retry: int | None = None,
+    temperature: float = 1.0,
     seed: int = 0,
 ) -> dict[str, Any]:
     """What a model is worth: :func:`gram_ppl.metrics.evaluate` on inputs, shares of what it makes from nothing.
@@ -109,10 +111,11 @@ def measure(
         steps: supervision steps; those of the mode, or N_sup, if not given.
         select: behind the selected accuracy; that of the mode, or majority vote, if not given.
         mode, halt, retry: as for :func:`gram_ppl.solve`; without inputs they say nothing.
+        temperature: factor on the noise of the trajectories; a mode has its own.
         seed: of the trajectories.
 
     Raises:
-        ValueError: there are no test inputs.
+        ValueError: there are no test inputs, or the temperature is negative.
     """
     if not len(x):
         raise ValueError("the test split is empty: there is nothing to measure on")
@@ -120,6 +123,8 @@ def measure(
         return _from_nothing(model, task, x[0], samples, steps, seed)
     options: dict[str, Any] = {"num_samples": samples, "steps": steps, "select": select, "mode": mode}
     options |= {"halt": halt, "retry": retry}
+    if mode is None and temperature != 1.0:
+        options["noise"] = Temperature(temperature)
     found = metrics.evaluate(model, task, x=x, **options, seed=seed)
     if isinstance(task, ARC) and len(x) == len(task.inputs("test")):
         augmented = task.inputs("test", augmented=True)

@@ -78,6 +78,7 @@ def train(
             steps=made.steps,
             halt=made.halt,
             retry=made.retry,
+            temperature=made.temperature,
             seed=seed,
         )
         size = sum(weights.numel() for weights in parts.model.parameters())
