@@ -21,7 +21,7 @@ def main(
     relations: Relations = None,
     updates: Updates = None,
     samples: Samples = 1000,
-    steps: Steps = 32,
+    steps: Steps = 64,
     out: Out = Path("runs/boards"),
     resume: Resume = False,
     seed: Seed = 0,

@@ -189,7 +189,7 @@ PRESETS: dict[str, dict[str, Preset]] = {
             from_nothing, LogLinear(10, 1.0, 0.05, 0.4),
             task={"game": "sudoku", "side": 4},
             model={"mixer": Attention(), "noise": LearnedNoise(scale=1.25), "supervision": 8},
-            fit={"updates": 2500, "batch_size": 64}, samples=1000, steps=32,
+            fit={"updates": 3000, "batch_size": 64}, samples=1000, steps=64,
         ),
         "paper": Preset(
             from_nothing, LogLinear(0.05, 0.05),

@@ -44,7 +44,7 @@ def pictures(task: Task, x: Tensor, answers: Tensor, path: str | Path, columns: 
     columns = max(1, min(columns, len(boards)))
     rows = max(1, -(-len(boards) // columns))
     figure = Figure(figsize=(2 * columns, 2 * rows), layout="constrained")
-    panels = figure.subplots(rows, columns, squeeze=False).flat
+    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axes in panels:
         axes.set_axis_off()
     for axes, (given, answer) in zip(panels, boards, strict=False):

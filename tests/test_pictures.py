@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 import gram_ppl as gp
-from gram_ppl import pictures
+from gram_ppl import pictures, report
 from gram_ppl.depths import rollouts_by_depth
 from gram_ppl.guides import AmortizedGuide, PriorGuide
 from gram_ppl.models import GRAM
@@ -54,6 +54,18 @@ def assert_opens(path: Path) -> None:
         with Image.open(path) as image:
             low, high = image.convert("L").getextrema()
             assert (low, high) != (high, low), "a picture of one colour"
+
+
+def test_boards_of_a_run(tmp_path: Path) -> None:
+    path = tmp_path / "boards.png"
+    report.pictures(TASK, TWO, ANSWERS, path)
+    assert_opens(path)
+    with Image.open(path) as image:
+        width = image.width // (1 + len(ANSWERS))
+        panels = [image.convert("L").crop((k * width, 0, (k + 1) * width, image.height)) for k in range(3)]
+    ink = [sum(panel.histogram()[:128]) for panel in panels]
+    assert ink[1] > ink[0] > 0, "an answer has more digits than the puzzle"
+    assert panels[1].tobytes() != panels[2].tobytes()
 
 
 # Width and depth ------------------------------------------------------------------------------------------------------
