@@ -1,6 +1,6 @@
 """GRAM finds shortest paths through mazes, of which there may be many: each sample is one, checked by flooding.
 
-Without options: made mazes of 8×8 cells, in minutes on a CPU. ``--root`` reads a folder of 30×30 mazes.
+Without options: made mazes of 6×6 cells, in minutes on a CPU. ``--root`` reads a folder of 30×30 mazes.
 """
 
 from pathlib import Path
@@ -16,12 +16,12 @@ from gram_ppl.cli.options import HeldOut, Out, Relations, Resume, Samples, Seed,
 
 def main(
     root: Annotated[Path | None, typer.Option(help="Folder with 30×30 mazes; made mazes without it.")] = None,
-    side: Annotated[int, typer.Option(help="Side of made mazes.")] = 8,
+    side: Annotated[int, typer.Option(help="Side of made mazes.")] = 6,
     relations: Relations = None,
     updates: Updates = None,
     held_out: HeldOut = 200,
     samples: Samples = 20,
-    steps: Steps = 12,
+    steps: Steps = 24,
     out: Out = Path("runs/maze"),
     resume: Resume = False,
     seed: Seed = 0,

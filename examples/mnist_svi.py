@@ -6,7 +6,6 @@ Without options: 12×12 digits that the project draws itself, in minutes on a CP
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
 from rich import print
 
@@ -36,8 +35,8 @@ def main(
         objective = gp.SegmentELBO(preset.beta, preset.balance)
         history = gp.fit(model, guide, task, objective=objective, **preset.fit, out=out, resume=resume, seed=seed)
 
-        torch.manual_seed(seed)
-        made = gp.generate(model, num_samples=samples, steps=steps).cpu()
+        noise = gp.poutine.Temperature(preset.temperature)
+        made = gp.generate(model, num_samples=samples, steps=steps, noise=noise, seed=seed).cpu()
         train, labels = task.pictures(task.answers("train")), task.labels("train")
         net = features.train_features(train, labels, seed=seed, cache=out / "features")
         real = task.pictures(task.answers("test"))

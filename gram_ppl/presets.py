@@ -143,9 +143,9 @@ PRESETS: dict[str, dict[str, Preset]] = {
     "maze": {
         "cpu": Preset(
             Maze, LogLinear(10, 1.0, 0.05, 0.4),
-            task={"size": (8, 8), "num_paths": (1, 20), "num_validation": 100, "num_test": 200},
+            task={"size": (6, 6), "num_paths": (1, 20), "num_validation": 100, "num_test": 200},
             model={"mixer": Attention(), "noise": LearnedNoise(scale=1.0)},
-            fit={"updates": 1600, "batch_size": 32}, steps=12,
+            fit={"updates": 2000, "batch_size": 64, "lr": 2e-3, "decay": 0.6}, steps=24,
         ),
         "paper": Preset(  # the paper has no mazes
             Maze, LogLinear(0.1, 0.1),
@@ -156,9 +156,10 @@ PRESETS: dict[str, dict[str, Preset]] = {
     },
     "mnist": {
         "cpu": Preset(
-            BinarizedMNIST, LogLinear(1.0, 0.3, 0.1, 0.5),
+            BinarizedMNIST, LogLinear(10, 3, 0.1, 0.5),
             model={"mixer": Attention(), "noise": LearnedNoise(scale=1.0), "encoder": Patches(channels=16)},
-            fit={"updates": 1200, "batch_size": 32, "evaluations": 0}, samples=500,
+            fit={"updates": 3000, "batch_size": 32, "lr": 2e-3, "decay": 0.6, "evaluations": 0}, samples=500,
+            temperature=0.85,
         ),
         "paper": Preset(
             BinarizedMNIST, LogLinear(0.07, 0.07),

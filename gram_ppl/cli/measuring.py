@@ -120,7 +120,7 @@ def measure(
     if not len(x):
         raise ValueError("the test split is empty: there is nothing to measure on")
     if not x.shape[1]:
-        return _from_nothing(model, task, x[0], samples, steps, seed)
+        return _from_nothing(model, task, x[0], samples, steps, temperature, seed)
     options: dict[str, Any] = {"num_samples": samples, "steps": steps, "select": select, "mode": mode}
     options |= {"halt": halt, "retry": retry}
     if mode is None and temperature != 1.0:
@@ -134,9 +134,10 @@ def measure(
 
 
 def _from_nothing(
-    model: nn.Module, task: Task, nothing: Tensor, num: int, steps: int | None, seed: int
+    model: nn.Module, task: Task, nothing: Tensor, num: int, steps: int | None, temperature: float, seed: int
 ) -> dict[str, Any]:
-    made = infer.generate(model, num_samples=num, steps=steps, seed=seed).cpu()
+    noise = Temperature(temperature)
+    made = infer.generate(model, num_samples=num, steps=steps, noise=noise, seed=seed).cpu()
     valid = task.verify(nothing, made)
     different = int(distinct(task.canonical(made)[None], valid[None]).sum())
     found = {"accuracy": valid.double().mean().item(), "distinct": different, "num_samples": num}
