@@ -1,4 +1,4 @@
-"""Width, selectors, depth and noise of a trained model: what each of them is worth on held-out inputs.
+"""Width, selectors, depth, halting and noise of a trained model: what each of them is worth on held-out inputs.
 
 One set of rollouts at the largest N is cut into disjoint blocks of N trajectories, and every figure is a mean over
 these blocks; seconds are those of rollouts of N trajectories on their own. Network calls are the times that f_L or f_H
@@ -19,7 +19,7 @@ from rich.table import Table
 from torch import Tensor
 
 import gram_ppl as gp
-from gram_ppl.halt import HaltHead
+from gram_ppl.halt import Confident, Halt, HaltHead, Never, Stable
 from gram_ppl.heads import fit_heads
 from gram_ppl.infer import trajectories
 from gram_ppl.poutine import Anneal, Temperature
@@ -27,6 +27,9 @@ from gram_ppl.select import SELECTORS, Selector, SymmetryVote, distinct
 
 FREE = [name for name in SELECTORS if name != "verified"]  # what needs no verifier
 DEPTHS = (1, 2, 4, 8, 16, 32, 64)
+HALTS: tuple[Halt, ...] = (
+    Never(), Stable(1), Stable(2), Stable(3), HaltHead(0.5), HaltHead(0.9), Confident(0.5), Confident(0.8), Confident(0.9)
+)  # fmt: skip
 TEMPERATURES = (0.0, 0.5, 1.0, 1.25, 1.5, 2.0)
 
 
@@ -122,6 +125,18 @@ def width_table(model: Any, judge: Judge, nums: list[int], steps: int, seed: int
     return table
 
 
+def halting_table(model: Any, judge: Judge, num: int, steps: int, seed: int) -> dict[str, Any]:
+    """For each rule that halts: steps that a trajectory ran, share saved, and what its answers are worth."""
+    table = {}
+    for halt in HALTS:
+        start = time.perf_counter()
+        out = gp.rollout(model, judge.x, num_samples=num, steps=steps, halt=halt, seed=seed)
+        seconds, ran = time.perf_counter() - start, out.steps.double().mean().item()
+        row = {"steps run": ran, "saved": 1 - ran / steps, "seconds": seconds}
+        table[repr(halt)] = row | judge.row(out, num, ["vote", "weighted"])
+    return table
+
+
 def show(title: str, rows: dict[str, dict[str, float]]) -> None:
     """A table with a column for each figure that any row has."""
     columns = list(dict.fromkeys(name for row in rows.values() for name in row))
@@ -140,9 +155,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("folder", type=Path, help="a run folder or checkpoint")
     parser.add_argument("--samples", type=int, nargs="+", default=[1, 5, 20, 100], help="values of N")
-    parser.add_argument("--steps", type=int, default=16, help="supervision steps of the width and the noise table")
+    parser.add_argument("--steps", type=int, default=16, help="supervision steps of all tables but that of depth")
     parser.add_argument("--depths", type=int, nargs="*", default=DEPTHS, help="supervision steps of the depth table")
-    parser.add_argument("--table-samples", type=int, default=20, help="N of the depth and the noise table")
+    parser.add_argument("--table-samples", type=int, default=20, help="N of the depth, the halting and the noise table")
     parser.add_argument("--puzzles", type=int, default=200, help="held-out inputs")
     parser.add_argument("--split", choices=["validation", "test"], default="test", help="where they come from")
     parser.add_argument("--result", type=Path, help="JSON; benchmarks/results/selection_TASK.json if not given")
@@ -179,6 +194,9 @@ def main() -> None:
         deep = at_depths(model, x, tuple(args.depths), few, args.seed)
         found["depth"] = {depth: judge.row(out, few, some) for depth, out in deep.items()}
         show(f"depth, N = {few}", {f"{depth} steps": row for depth, row in found["depth"].items()})
+
+    found["halting"] = halting_table(model, judge, few, args.steps, args.seed)
+    show(f"halting, N = {few}, at most {args.steps} steps", found["halting"])
 
     noises: dict[str, Any] = {f"{value:g}": Temperature(value) for value in TEMPERATURES}
     noises["1.5 → 0"] = Temperature(Anneal(1.5, 0.0, args.steps))
