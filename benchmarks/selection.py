@@ -28,7 +28,8 @@ from gram_ppl.select import SELECTORS, Selector, SymmetryVote, distinct
 FREE = [name for name in SELECTORS if name != "verified"]  # what needs no verifier
 DEPTHS = (1, 2, 4, 8, 16, 32, 64)
 HALTS: tuple[Halt, ...] = (
-    Never(), Stable(1), Stable(2), Stable(3), HaltHead(0.5), HaltHead(0.9), Confident(0.5), Confident(0.8), Confident(0.9)
+    Never(), Stable(1), Stable(2), Stable(3), HaltHead(0.5), HaltHead(0.9),
+    Confident(0.5), Confident(0.8), Confident(0.9),
 )  # fmt: skip
 TEMPERATURES = (0.0, 0.5, 1.0, 1.25, 1.5, 2.0)
 
