@@ -24,7 +24,7 @@ def main(
     relations: Relations = None,
     updates: Updates = None,
     samples: Samples = 20,
-    steps: Steps = 16,
+    steps: Steps = 24,
     out: Out = Path("runs/coloring"),
     resume: Resume = False,
     seed: Seed = 0,

@@ -86,14 +86,14 @@ ROPE = Attention(8, rope=True, relations=False)
 PRESETS: dict[str, dict[str, Preset]] = {
     "sudoku": {
         "cpu": Preset(
-            Sudoku, LogLinear(10, 0.6, 0.05, 0.4),
+            Sudoku, LogLinear(10.0, 0.6, 0.05, 0.4),
             task={"box": (2, 2), "clues": (4, 8), "held_clues": (4, 8), "num_validation": 250, "num_test": 500,
                   "seed": 0},
             model={"noise": LearnedNoise(scale=1.25)},
             fit={"updates": 1500, "batch_size": 64}, steps=8,
         ),
         "9x9": Preset(
-            Sudoku, LogLinear(10, 2, 0.25, 0.6),
+            Sudoku, LogLinear(10.0, 2.0, 0.25, 0.6),
             task={"box": (3, 3), "clues": (24, 45), "held_clues": (40, 40), "unique": True, "reveal": (0, 20),
                   "mix": 0.3, "num_validation": 100, "num_test": 200, "seed": 0},
             model={"positions": False, "supervision": 8},
@@ -109,7 +109,7 @@ PRESETS: dict[str, dict[str, Preset]] = {
     },
     "queens": {
         "cpu": Preset(
-            NQueens, LogLinear(10, 5, 0.1, 0.3),
+            NQueens, LogLinear(10.0, 5.0, 0.1, 0.3),
             task={"n": 8, "tokens": "cells"},
             model={"mixer": Attention(), "noise": LearnedNoise(scale=1.0), "positions": False, "transitions": 1,
                    "supervision": 8},
@@ -126,12 +126,12 @@ PRESETS: dict[str, dict[str, Preset]] = {
     },
     "coloring": {
         "cpu": Preset(
-            GraphColoring, LogLinear(10, 3, 0.1, 0.45),
+            GraphColoring, LogLinear(10.0, 3.0, 0.1, 0.45),
             task={"n": 8},
             model={"encoder": NodeTokens(), "mixer": Attention(), "noise": LearnedNoise(scale=1.0), "transitions": 1,
                    "supervision": 8},
             fit={"updates": 7000, "batch_size": 64, "lr": 2e-3, "decay": 0.6, "evaluations": 4, "evaluate_on": 100},
-            temperature=1.15,
+            steps=24, temperature=1.2,
         ),
         "paper": Preset(
             GraphColoring, LogLinear(0.5, 0.5),
@@ -142,10 +142,10 @@ PRESETS: dict[str, dict[str, Preset]] = {
     },
     "maze": {
         "cpu": Preset(
-            Maze, LogLinear(10, 1.0, 0.05, 0.4),
+            Maze, LogLinear(10.0, 1.0, 0.05, 0.4),
             task={"size": (6, 6), "num_paths": (1, 20), "num_validation": 100, "num_test": 200},
             model={"mixer": Attention(), "noise": LearnedNoise(scale=1.0)},
-            fit={"updates": 2000, "batch_size": 64, "lr": 2e-3, "decay": 0.6}, steps=24,
+            fit={"updates": 1600, "batch_size": 64, "lr": 2e-3, "decay": 0.6}, steps=24,
         ),
         "paper": Preset(  # the paper has no mazes
             Maze, LogLinear(0.1, 0.1),
@@ -156,7 +156,7 @@ PRESETS: dict[str, dict[str, Preset]] = {
     },
     "mnist": {
         "cpu": Preset(
-            BinarizedMNIST, LogLinear(10, 3, 0.1, 0.5),
+            BinarizedMNIST, LogLinear(10.0, 3.0, 0.1, 0.5),
             model={"mixer": Attention(), "noise": LearnedNoise(scale=1.0), "encoder": Patches(channels=16)},
             fit={"updates": 3000, "batch_size": 32, "lr": 2e-3, "decay": 0.6, "evaluations": 0}, samples=500,
             temperature=0.85,
@@ -187,7 +187,7 @@ PRESETS: dict[str, dict[str, Preset]] = {
     },
     "unconditional": {
         "cpu": Preset(
-            from_nothing, LogLinear(10, 1.0, 0.05, 0.4),
+            from_nothing, LogLinear(10.0, 1.0, 0.05, 0.4),
             task={"game": "sudoku", "side": 4},
             model={"mixer": Attention(), "noise": LearnedNoise(scale=1.25), "supervision": 8},
             fit={"updates": 3000, "batch_size": 64}, samples=1000, steps=64,
