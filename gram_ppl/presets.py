@@ -157,9 +157,8 @@ PRESETS: dict[str, dict[str, Preset]] = {
     "mnist": {
         "cpu": Preset(
             BinarizedMNIST, LogLinear(10.0, 3.0, 0.1, 0.5),
-            model={"mixer": Attention(), "noise": LearnedNoise(scale=1.0), "encoder": Patches(channels=16)},
-            fit={"updates": 3000, "batch_size": 32, "lr": 2e-3, "decay": 0.6, "evaluations": 0}, samples=500,
-            temperature=0.85,
+            model={"mixer": Attention(), "noise": LearnedNoise(scale=1.0), "encoder": Patches(channels=16, patch=4)},
+            fit={"updates": 5000, "batch_size": 32, "lr": 2e-3, "decay": 0.6, "evaluations": 0}, samples=500,
         ),
         "paper": Preset(
             BinarizedMNIST, LogLinear(0.07, 0.07),
