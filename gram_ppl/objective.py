@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,10 +53,23 @@ class SegmentELBO(TraceMeanField_ELBO):
         beta: weight of the KL, a number or a function of the progress in [0, 1].
         balance: share of the KL's gradient that trains the prior (0.8, as in DreamerV2, arXiv 2010.02193);
             None for the plain KL, which is the gradient of the bound itself.
+        window: whether gradients stay in the last transition of each supervision step; without it they flow through
+            all of them, which takes memory for each.
+        steps: supervision steps of a segment. N_sup of them from z_0, for a model that the trainer believes to have
+            one, are training without deep supervision: eq. 13 itself where ``window`` is off.
     """
 
-    def __init__(self, beta: float | Callable[[float], float] = 1.0, balance: float | None = 0.8) -> None:
+    def __init__(
+        self,
+        beta: float | Callable[[float], float] = 1.0,
+        balance: float | None = 0.8,
+        *,
+        window: bool = True,
+        steps: int = 1,
+    ) -> None:
         super().__init__()
+        self.window = window
+        self.steps = steps
         self.schedule = beta if callable(beta) else lambda progress: beta
         self.balance = balance
         self.beta = self.schedule(0.0)
@@ -69,11 +83,11 @@ class SegmentELBO(TraceMeanField_ELBO):
         return Segment(model, guide, self)
 
     def run(self, model: Any, guide: Any, args: Any, kwargs: Any) -> tuple[Any, Any, Any]:
-        """One pass under the gradient window: model trace, guide trace, the model's return value.
+        """One pass, under the gradient window unless it is off: model trace, guide trace, the model's return value.
 
         The model handed in is the one that runs, whatever handlers it wears.
         """
-        with GradientWindow():
+        with GradientWindow() if self.window else nullcontext():
             own = poutine.unwrap(guide)
             if isinstance(own, Guide):
                 own.run(model, *args, **kwargs)
@@ -146,9 +160,10 @@ class Segment(nn.Module):
         self.elbo = elbo
 
     def forward(
-        self, x: Tensor | None, y: Tensor, *, latent: Latent | None = None, steps: int = 1
+        self, x: Tensor | None, y: Tensor, *, latent: Latent | None = None, steps: int | None = None
     ) -> tuple[Tensor, SegmentInfo]:
-        """Loss and info of ``steps`` supervision steps from ``latent`` (z_0 if not given)."""
+        """Loss and info of ``steps`` supervision steps (the objective's) from ``latent`` (z_0 if not given)."""
+        steps = self.elbo.steps if steps is None else steps
         traces = self.elbo.run(self.model, self.guide, (x, y), {"latent": latent, "steps": steps})
         model_trace, guide_trace, (z, _) = traces
         nll, kl, balanced = self.elbo.terms(model_trace, guide_trace)

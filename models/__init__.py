@@ -5,7 +5,7 @@ if __name__ != "gram_ppl.models":
 
 from .encoders import NodeTokens, PuzzleTokens, Tokens
 from .gram import GRAM
-from .noise import LearnedNoise, NoNoise, NoVariance, ZeroMeanNoise
+from .noise import LearnedNoise, NoNoise, NoVariance, UnboundedNoise, ZeroMeanNoise
 from .patches import Patches
 
 __all__ = [
@@ -17,5 +17,6 @@ __all__ = [
     "Patches",
     "PuzzleTokens",
     "Tokens",
+    "UnboundedNoise",
     "ZeroMeanNoise",
 ]

@@ -47,6 +47,7 @@ class GRAM(nn.Module):
         transitions: T, transitions of a supervision step.
         supervision: N_sup, supervision steps of a trajectory in training.
         shared: f_L and f_H are one network.
+        hierarchy: two states on two time scales; without it h alone is updated K + 1 times, the paper's ablation.
         mixer: how tokens are mixed: :class:`gram_ppl.nn.Attention` or :class:`gram_ppl.nn.TokenMixing`.
         encoder: how an input becomes latent tokens, and which of them are decoded: :class:`Tokens`,
             :class:`NodeTokens` (graphs), :class:`PuzzleTokens` (ARC) or :class:`Patches` (pictures).
@@ -71,6 +72,7 @@ class GRAM(nn.Module):
         transitions: int = 2,
         supervision: int = 4,
         shared: bool = True,
+        hierarchy: bool = True,
         mixer: Attention | TokenMixing = Attention(),  # noqa: B008 (frozen)
         encoder: Tokens | NodeTokens | PuzzleTokens | Patches = Tokens(),  # noqa: B008 (frozen)
         registers: int = 1,
@@ -88,6 +90,7 @@ class GRAM(nn.Module):
             "transitions": transitions,
             "supervision": supervision,
             "shared": shared,
+            "hierarchy": hierarchy,
             "mixer": mixer,
             "encoder": encoder,
             "registers": registers,
@@ -112,6 +115,7 @@ class GRAM(nn.Module):
                 layers=layers,
                 low_steps=low_steps,
                 shared=shared,
+                hierarchy=hierarchy,
             )
             self.decoder = self.encoder.decoder()
             if not isinstance(noise, NoNoise):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import pyro.distributions as dist
 import torch
+import torch.nn.functional as F
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
 
@@ -28,6 +30,16 @@ class LearnedNoise:
 
     def _normal(self, mu: Tensor, sigma: Tensor) -> TorchDistributionMixin:
         return dist.Normal(mu, sigma)
+
+
+@dataclass(frozen=True)
+class UnboundedNoise(LearnedNoise):
+    """An ablation: sigma = floor + scale · softplus(raw) / ln 2, which starts at floor + scale and has no bound."""
+
+    def distribution(self, raw: Tensor) -> TorchDistributionMixin:
+        """As :meth:`LearnedNoise.distribution`."""
+        mu, raw_sigma = raw.to(torch.promote_types(raw.dtype, torch.float32)).chunk(2, dim=-1)
+        return self._normal(mu, self.floor + self.scale * F.softplus(raw_sigma) / math.log(2)).to_event(2)
 
 
 @dataclass(frozen=True)

@@ -408,3 +408,17 @@ def test_schedule_moves_beta() -> None:
     constant = gp.SegmentELBO(beta=0.5)
     constant.set_progress(1.0)
     assert constant.beta == 0.5
+
+
+# Without the window ---------------------------------------------------------------------------------------------------
+
+
+def test_without_window_and_with_all_steps_it_is_the_stock_bound() -> None:
+    """Training without deep supervision: eq. 13 with gradients through every transition."""
+    model, guide = program(supervision=3)
+    torch.manual_seed(3)
+    gp.SegmentELBO(1.0, None, window=False, steps=3)(model, guide)(X, Y)[0].backward()
+    own = gradients(model, guide)
+    torch.manual_seed(3)
+    TraceMeanField_ELBO().differentiable_loss(model, guide, X, Y, steps=3).backward()
+    assert_same(gradients(model, guide), own, L_OUT * ROWS)

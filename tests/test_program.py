@@ -18,7 +18,7 @@ from torch.distributions import kl_divergence
 
 import gram_ppl as gp
 from gram_ppl.guides import AmortizedGuide, Empty
-from gram_ppl.models import GRAM, LearnedNoise, NoNoise, NoVariance, ZeroMeanNoise
+from gram_ppl.models import GRAM, LearnedNoise, NoNoise, NoVariance, UnboundedNoise, ZeroMeanNoise
 from gram_ppl.nn import Attention, Block, SwiGLU, TokenMixing, attend, rms_norm, rotary, rotate
 from gram_ppl.tasks import Spec
 
@@ -35,6 +35,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "rope and relations": {"mixer": Attention(heads=4, rope=True)},
     "token mixing": {"mixer": TokenMixing(hidden=5)},
     "separate": {"shared": False},
+    "flat": {"hierarchy": False, "low_steps": 3},
     "two layers": {"layers": 2, "hidden": 12, "low_steps": 3},
     "no registers": {"registers": 0},
     "three registers": {"registers": 3},
@@ -44,6 +45,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "learned noise": {"noise": LearnedNoise(floor=0.1, scale=0.2)},
     "zero mean": {"noise": ZeroMeanNoise()},
     "no variance": {"noise": NoVariance()},
+    "unbounded noise": {"noise": UnboundedNoise()},
     "no noise": {"noise": NoNoise()},
 }
 every = pytest.mark.parametrize("name", MODELS)
@@ -386,6 +388,26 @@ def test_no_noise_is_deterministic_and_has_no_head() -> None:
 
 
 # The parts of the network against slow versions -----------------------------------------------------------------------
+
+
+def test_flat_recursion_updates_h_alone() -> None:
+    model = build("flat")
+    z, e = model.initial(ROWS), model.encoder(X, ROWS)
+    u, low = model.core(z, e)
+    h = z.h
+    for _ in range(4):
+        h = model.core.low[0](h + e)
+    torch.testing.assert_close(u, h)
+    assert low is z.l
+    with pytest.raises(ValueError, match="one network"):
+        build("flat", shared=False)
+
+
+def test_unbounded_scale() -> None:
+    noise = UnboundedNoise(floor=0.1, scale=0.5)
+    raw = torch.tensor([[0.0, 0.0], [0.0, 20.0]])
+    sigma = noise.distribution(raw[None]).base_dist.scale
+    torch.testing.assert_close(sigma.flatten(), torch.tensor([0.6, 0.1 + 0.5 * 20 / math.log(2)]))
 
 
 def test_relations_start_with_a_head_each_and_a_free_one() -> None:
