@@ -29,6 +29,7 @@ def trajectories(
     halt: Halt = Never(),  # noqa: B008 (frozen)
     noise: Messenger | None = None,
     restart: bool = False,
+    sample: bool = False,
     retry: int | None = None,
     seed: int | None = None,
 ) -> Iterator[Step]:
@@ -41,7 +42,7 @@ def trajectories(
     rows = x.to(next(model.parameters()).device).repeat_interleave(num_samples, dim=0)
     streams = Streams(_start(seed), 0, len(rows), rows.device)
     asked = range(1, steps + 1)
-    options: Any = {"halt": halt, "noise": noise, "restart": restart, "retry": retry}
+    options: Any = {"halt": halt, "noise": noise, "restart": restart, "sample": sample, "retry": retry}
     for step, _ in _walk(program, rows, streams, asked, batch=len(x), **options):
         yield step
 
@@ -56,6 +57,7 @@ def rollout(
     halt: Halt = Never(),  # noqa: B008 (frozen)
     noise: Messenger | None = None,
     restart: bool = False,
+    sample: bool = False,
     retry: int | None = None,
     seed: int | None = None,
 ) -> Rollouts:
@@ -74,6 +76,8 @@ def rollout(
         halt: when a trajectory stops before ``steps``; see :mod:`gram_ppl.halt`.
         noise: a handler to run under, as :class:`gram_ppl.poutine.Temperature`.
         restart: draw z_0 anew from N(0, I) for each trajectory, instead of the model's.
+        sample: draw the tokens of each trajectory from p(y | h) instead of taking the most probable ones. A trajectory
+            has one set of random numbers for it, so that its answer is the same while its state stands still.
         retry: supervision steps after which a trajectory that has not halted begins again at z_0, with new noise; the
             answer of its last try counts.
         seed: of the noise; drawn from torch's global generator if not given.
@@ -86,7 +90,7 @@ def rollout(
     chunk = chunk or max(1, (2048 if device.type == "cpu" else 1 << 18) // (x.shape[1] or program.spec.len_out))
     seed = _start(seed)
     asked = range(1 if retry else min(halt.first, steps), steps + 1)
-    options: Any = {"halt": halt, "noise": noise, "restart": restart, "retry": retry}
+    options: Any = {"halt": halt, "noise": noise, "restart": restart, "sample": sample, "retry": retry}
     parts = []
     for index in torch.arange(len(x) * num_samples, device=x.device).split(chunk):
         rows = x[index // num_samples].to(device)
@@ -133,6 +137,7 @@ def _walk(
     halt: Halt,
     noise: Messenger | None,
     restart: bool,
+    sample: bool,
     retry: int | None,
 ) -> Iterator[tuple[Step, Tensor]]:
     """Rows ``[B·N, L_in]`` through the program; at the supervision steps asked for, where they stand and how far each
@@ -143,7 +148,10 @@ def _walk(
         return Latent(*(streams.normal(part) for part in z)) if restart else z
 
     latent = initial(len(x))
+    chance = _gumbel(streams, program.answer(latent.h).base_dist.logits) if sample else None  # [B·N, L_out, vocab_out]
     heads: Any = getattr(program, "heads", None)
+    if heads is None:
+        heads = getattr(program, "judge", None)  # of a model that has its own
     running = torch.ones(batch, len(x) // batch, dtype=torch.bool, device=x.device)
     ran = torch.zeros_like(running, dtype=torch.int64)
     active: Tensor | None = None  # rows in the batch, all if None
@@ -159,10 +167,13 @@ def _walk(
             if number - before > 1:
                 z, _ = program(rows, latent=z, steps=number - before - 1, start=before)
             old, (z, _) = z, program(rows, latent=z, steps=1, start=number - 1)
-            best = program.answer(z.h).base_dist.logits.max(dim=-1)
+            logits = program.answer(z.h).base_dist.logits
+            lucky = 0 if chance is None else chance if active is None else chance[active]
+            tokens = (logits + lucky).argmax(dim=-1)
+            log_prob = logits.gather(-1, tokens[..., None])[..., 0].sum(dim=-1)
             halt_and_value = (None, None) if heads is None else heads(z.h)
         residual = (z.h - old.h).square().mean(dim=(1, 2)).sqrt()
-        new = [*z, best.indices, best.values.sum(dim=-1), residual, *halt_and_value]
+        new = [*z, tokens, log_prob, residual, *halt_and_value]
         state = new if active is None else [_updated(*pair, active) for pair in zip(state, new, strict=True)]
         latent = Latent(*cast(list[Tensor], state[:2]))
         ran = torch.where(running, number, ran)
@@ -177,6 +188,14 @@ def _walk(
         yield step, ran
         if active is not None and not len(active):
             return
+
+
+def _gumbel(streams: Streams, like: Tensor) -> Tensor:
+    """Standard Gumbel noise of each row: -log(-log U) with U = Φ(a standard normal number).
+
+    The argmax of logits plus such noise is a sample of the categorical distribution.
+    """
+    return -(-torch.special.log_ndtr(streams.normal(like))).log()
 
 
 def _updated(whole: Tensor | None, part: Tensor | None, rows: Tensor) -> Tensor | None:
@@ -239,6 +258,7 @@ def solve(
     halt: Halt = Never(),  # noqa: B008 (frozen)
     noise: Messenger | None = None,
     restart: bool = False,
+    sample: bool = False,
     retry: int | None = None,
     seed: int | None = None,
 ) -> Answers:
@@ -256,7 +276,7 @@ def solve(
         select: how to choose among the N; that of the mode, or :class:`gram_ppl.select.MajorityVote`, if not given.
         mode: ``"accuracy"`` for one right answer, ``"coverage"`` for many different ones (:data:`MODES`); what is
             given besides goes before it.
-        halt, noise, restart, retry, seed: as for :func:`rollout`.
+        halt, noise, restart, sample, retry, seed: as for :func:`rollout`.
 
     Raises:
         ValueError: an unknown mode, or arguments that :func:`rollout` refuses.
@@ -270,8 +290,8 @@ def solve(
         select = select or preset.select
     select = select or MajorityVote()
     x = x if x.dim() > 1 else x[None]
-    options: dict[str, Any] = {"steps": steps, "halt": halt, "noise": noise, "restart": restart, "retry": retry}
-    options["seed"] = seed
+    options: dict[str, Any] = {"steps": steps, "halt": halt, "noise": noise, "restart": restart, "sample": sample}
+    options |= {"retry": retry, "seed": seed}
     if hasattr(select, "views"):
         generator = torch.Generator().manual_seed(_start(seed))
         views, undo = select.views(task, x.cpu(), num_samples, generator)

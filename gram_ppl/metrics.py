@@ -37,6 +37,8 @@ def evaluate(
     mode: str | None = None,
     halt: Halt = Never(),  # noqa: B008 (frozen)
     noise: Messenger | None = None,
+    restart: bool = False,
+    sample: bool = False,
     retry: int | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -49,7 +51,7 @@ def evaluate(
         num_samples: N.
         steps: supervision steps; the model's N_sup if not given.
         select: selector behind ``selected_accuracy``; majority vote if not given.
-        mode, halt, noise, retry: as for :func:`gram_ppl.solve`.
+        mode, halt, noise, restart, sample, retry: as for :func:`gram_ppl.solve`.
         seed: of the rollouts; the global generator is left as it was.
 
     Returns:
@@ -67,7 +69,8 @@ def evaluate(
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         options: dict[str, Any] = {"num_samples": num_samples, "steps": steps, "select": select, "mode": mode}
-        answers = solve(model, task, x, **options, halt=halt, noise=noise, retry=retry, seed=seed)
+        options |= {"halt": halt, "noise": noise, "restart": restart, "sample": sample, "retry": retry}
+        answers = solve(model, task, x, **options, seed=seed)
     out, selected = answers.rollouts, answers.verified.double().mean().item()
     seconds = time.perf_counter() - start
     x = x.to(out.tokens.device)

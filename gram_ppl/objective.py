@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from pyro import poutine
-from pyro.distributions.util import detach
+from pyro.distributions.util import detach, scale_and_mask
 from pyro.infer import TraceMeanField_ELBO
 from torch import Tensor, nn
 from torch.distributions import kl_divergence
@@ -43,8 +43,9 @@ class SegmentELBO(TraceMeanField_ELBO):
 
     NLL and KL are summed over tokens and dimensions. The KL is that of the charged sites, analytic where
     the two families have one, else from the sample. Gradients flow through the last transition of each
-    supervision step only. With β = 1 the value is L_out · B times smaller than the stock ELBO's, otherwise
-    equal to it, at any balance.
+    supervision step only. Observed sites beside y, such as those of a model that learns when to halt, add their
+    negative log densities. With β = 1 the value is L_out · B times smaller than the stock ELBO's, otherwise equal to
+    it, at any balance.
 
     ``elbo(model, guide)`` is an ``nn.Module`` whose call gives ``(loss, SegmentInfo)``; the class also works in
     ``pyro.infer.SVI``.
@@ -138,7 +139,11 @@ class SegmentELBO(TraceMeanField_ELBO):
 
     def reduce(self, nll: Tensor, balanced: Tensor, model_trace: Any) -> Tensor:
         """The scalar loss, in nats a token."""
-        return (nll + self.beta * balanced).mean() / model_trace.nodes["y"]["value"].shape[-1]
+        loss = nll + self.beta * balanced
+        for name, site in model_trace.nodes.items():
+            if site["type"] == "sample" and site["is_observed"] and name != "y":
+                loss = loss - scale_and_mask(site["fn"].log_prob(site["value"]), site["scale"], site["mask"])
+        return loss.mean() / model_trace.nodes["y"]["value"].shape[-1]
 
 
 def _kl(q: Any, p: Any, value: Tensor) -> Tensor:
@@ -160,11 +165,25 @@ class Segment(nn.Module):
         self.elbo = elbo
 
     def forward(
-        self, x: Tensor | None, y: Tensor, *, latent: Latent | None = None, steps: int | None = None
+        self,
+        x: Tensor | None,
+        y: Tensor,
+        *,
+        latent: Latent | None = None,
+        steps: int | None = None,
+        age: Tensor | None = None,
     ) -> tuple[Tensor, SegmentInfo]:
-        """Loss and info of ``steps`` supervision steps (the objective's) from ``latent`` (z_0 if not given)."""
+        """Loss and info of ``steps`` supervision steps (the objective's) from ``latent`` (z_0 if not given).
+
+        ``age [B]``: supervision steps that each row has behind it (none if not given); only programs that learn when
+        to halt, those with ``halts(h, age)``, are told.
+        """
         steps = self.elbo.steps if steps is None else steps
-        traces = self.elbo.run(self.model, self.guide, (x, y), {"latent": latent, "steps": steps})
+        program: Any = poutine.unwrap(self.model)
+        kwargs: dict[str, Any] = {"latent": latent, "steps": steps}
+        if hasattr(program, "halts"):
+            kwargs["age"] = age = y.new_zeros(len(y)) if age is None else age
+        traces = self.elbo.run(self.model, self.guide, (x, y), kwargs)
         model_trace, guide_trace, (z, _) = traces
         nll, kl, balanced = self.elbo.terms(model_trace, guide_trace)
         loss = self.elbo.reduce(nll, balanced, model_trace)
@@ -176,5 +195,6 @@ class Segment(nn.Module):
                 kl=kl.mean(),
                 kl_rows=kl,
                 correct=guess == model_trace.nodes["y"]["value"],
+                halted=program.halts(z.h, age + steps) if age is not None and hasattr(program, "halts") else None,
             )
         return loss, info

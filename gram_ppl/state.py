@@ -32,6 +32,7 @@ class SegmentInfo(NamedTuple):
     kl: Tensor  # [] nats a puzzle: the charged KL, mean over the batch
     kl_rows: Tensor  # [B] nats: the charged KL of each row
     correct: Tensor  # [B, L_out] bool: argmax p(y | h_T) equals y
+    halted: Tensor | None = None  # [B] bool: rows that need no further supervision step; None where rows don't halt
 
 
 class Step(NamedTuple):
@@ -39,7 +40,7 @@ class Step(NamedTuple):
 
     number: int  # supervision steps run so far, from 1
     latent: Latent  # [B·N, L, D] each, trajectories of one input next to each other
-    tokens: Tensor  # [B, N, L_out] int64, argmax of the decoder
+    tokens: Tensor  # [B, N, L_out] int64, argmax of the decoder, or a sample of it
     log_prob: Tensor  # [B, N] log p(tokens | h): the decoder's confidence in its own answer, nats
     residual: Tensor  # [B, N] root mean square change of h in this supervision step
     running: Tensor  # [B, N] bool: trajectories that have not halted
@@ -50,7 +51,7 @@ class Step(NamedTuple):
 class Rollouts(NamedTuple):
     """N trajectories of the prior for each of B inputs, decoded after the last supervision step of each."""
 
-    tokens: Tensor  # [B, N, L_out] int64, argmax of the decoder
+    tokens: Tensor  # [B, N, L_out] int64, argmax of the decoder, or a sample of it
     log_prob: Tensor  # [B, N] log p(tokens | h): the decoder's confidence in its own answer, nats
     steps: Tensor  # [B, N] int64, supervision steps that each trajectory ran
     residual: Tensor  # [B, N] root mean square change of h in the last of them

@@ -1,7 +1,8 @@
 """The one training loop: stochastic variational inference by deep-supervision segments.
 
 The batch holds rows at every stage of their trajectory. One update is one segment: each row runs one supervision
-step from the latent that it carries; then the oldest N_sup-th of the rows gives way to fresh puzzles at z_0.
+step from the latent that it carries; then the oldest N_sup-th of the rows gives way to fresh puzzles at z_0. Of a model
+that learns when to halt, those rows give way that halted or have run N_sup supervision steps.
 """
 
 from __future__ import annotations
@@ -50,11 +51,13 @@ History = list[Record]
 
 
 class Carry(NamedTuple):
-    """The rows in flight; group g = update mod N_sup is the next to be replaced."""
+    """The rows in flight; those done are replaced next, or group g = update mod N_sup where rows don't halt."""
 
     x: Tensor  # [B, L_in]
     y: Tensor  # [B, L_out]
     latent: Latent  # [B, L, D] each
+    age: Tensor  # [B] int64, supervision steps run since the row was filled
+    done: Tensor | None = None  # [B] bool, rows that halted or ran N_sup supervision steps; None where rows don't halt
 
 
 def fit(
@@ -187,6 +190,7 @@ class Trainer:
         self.rows = settings["batch_size"] // self.supervision
         self.batches: Iterator[Batch] = task.batches("train", self.rows, self.generator)
         self.carry: Carry | None = None
+        self.spare: Batch | None = None  # fresh puzzles that no row had room for
         self.update = 0
         self.seconds = 0.0
         self.history: History = []
@@ -201,13 +205,13 @@ class Trainer:
     def step(self) -> Record | None:
         """One segment and one optimiser step; a record where one is due."""
         start = time.perf_counter()
-        x, y, latent = self._next()
+        x, y, latent, age, _ = self._next()
         self.objective.set_progress(self.update / self.settings["updates"])
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings["lr"] * _rate(self.update, self.settings)
         self.optimizer.zero_grad(set_to_none=True)
         with fast(self.device):
-            loss, info = self.segment(x, y, latent=latent)
+            loss, info = self.segment(x, y, latent=latent, age=age)
             loss.backward()
         norm = nn.utils.clip_grad_norm_(self.segment.parameters(), self.settings["clip"])
         if self.device.type == "cpu" and not (loss.isfinite() and norm.isfinite()):
@@ -216,7 +220,9 @@ class Trainer:
         if self.heads is not None and self.update % self.settings["heads_every"] == 0:
             self.heads.step(x)
         self.average.update_parameters(self.segment)
-        self.carry = Carry(x, y, info.latent)
+        age = age + self.objective.steps
+        done = None if info.halted is None else info.halted | (age >= self.supervision)
+        self.carry = Carry(x, y, info.latent, age, done)
         fresh = slice((self.update % self.supervision) * self.rows, (self.update % self.supervision + 1) * self.rows)
         values = [loss.detach(), info.nll, info.kl, info.kl_rows[fresh].mean(), 1 - info.correct.float().mean()]
         self.window.append(torch.stack(values))
@@ -227,21 +233,35 @@ class Trainer:
         return record
 
     def _next(self) -> Carry:
-        """The rows of this update: the carried ones, the oldest group replaced by fresh puzzles at z_0."""
+        """The rows of this update: the carried ones, some replaced by fresh puzzles at z_0."""
         model: Any = self.segment.model
         if self.carry is None:
             parts = [next(self.batches) for _ in range(self.supervision)]
             x, y = (torch.cat(tensors).to(self.device) for tensors in zip(*parts, strict=True))
             latent = Latent(*(state.clone() for state in model.initial(len(x))))
-            return Carry(x, y, latent)
-        x, y, latent = self.carry
-        first = (self.update % self.supervision) * self.rows
-        fresh = slice(first, first + self.rows)
-        new = next(self.batches)
+            return Carry(x, y, latent, torch.zeros(len(x), dtype=torch.int64, device=self.device))
+        x, y, latent, age, done = self.carry
+        fresh: Any
+        if done is None:
+            first = (self.update % self.supervision) * self.rows
+            fresh, new = slice(first, first + self.rows), next(self.batches)
+        else:
+            fresh = done.nonzero()[:, 0]
+            new = self._draw(len(fresh))
         x[fresh], y[fresh] = new.x.to(self.device), new.y.to(self.device)
-        for state, start in zip(latent, model.initial(self.rows), strict=True):
+        for state, start in zip(latent, model.initial(len(new.x)), strict=True):
             state[fresh] = start
-        return Carry(x, y, latent)
+        age[fresh] = 0
+        return Carry(x, y, latent, age)
+
+    def _draw(self, count: int) -> Batch:
+        """The next puzzles in the order of the batches; what is left of a batch waits for the next call."""
+        parts = [] if self.spare is None else [self.spare]
+        while not parts or sum(len(part.x) for part in parts) < count:
+            parts.append(next(self.batches))
+        x, y = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
+        self.spare = Batch(x[count:], y[count:])
+        return Batch(x[:count], y[:count])
 
     def _average(self, averaged: Any, current: Any, _: Any) -> None:
         weight = 1 - min(self.settings["ema"], (1 + self.update) / (10 + self.update))
@@ -250,7 +270,7 @@ class Trainer:
     def _record(self) -> Record:
         means = torch.stack(self.window).mean(dim=0).tolist()
         if not all(value == value and abs(value) != float("inf") for value in means):
-            raise self._not_finite(*self.carry) if self.carry else NonFiniteLoss("the loss is not finite")
+            raise self._not_finite(*self.carry[:3]) if self.carry else NonFiniteLoss("the loss is not finite")
         self.window = []
         accuracy = self._prior_accuracy() if self.update in self.evaluate_at else None
         loss, nll, kl, kl_first, error = means
@@ -313,6 +333,11 @@ class Trainer:
             tensors |= _flat("heads", self.heads.optimizer)
         tensors |= {"carry.x": self.carry.x, "carry.y": self.carry.y}
         tensors |= {"carry.h": self.carry.latent.h, "carry.l": self.carry.latent.l}
+        tensors["carry.age"] = self.carry.age
+        if self.carry.done is not None:
+            tensors["carry.done"] = self.carry.done
+        if self.spare is not None:
+            tensors |= {"spare.x": self.spare.x, "spare.y": self.spare.y}
         tensors |= {"random.data": self.generator.get_state(), "random.cpu": torch.get_rng_state()}
         if self.device.type == "cuda":
             tensors["random.cuda"] = torch.cuda.get_rng_state(self.device)
@@ -351,7 +376,9 @@ class Trainer:
         if self.heads is not None:
             _fill(self.heads.optimizer, part("heads."))
         rows = part("carry.")
-        self.carry = Carry(rows["x"], rows["y"], Latent(rows["h"], rows["l"]))
+        age = rows.get("age", rows["x"].new_zeros(len(rows["x"])))  # absent from states of older versions
+        self.carry = Carry(rows["x"], rows["y"], Latent(rows["h"], rows["l"]), age, rows.get("done"))
+        self.spare = Batch(tensors["spare.x"], tensors["spare.y"]) if "spare.x" in tensors else None
         self.generator.set_state(tensors["random.data"])
         torch.set_rng_state(tensors["random.cpu"])
         if self.device.type == "cuda" and "random.cuda" in tensors:

@@ -1,0 +1,191 @@
+"""One run of a table: a folder with config, checkpoint and metrics, which an interrupted run goes on with."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from table_systems import SYSTEMS, Made, System
+from torch import Tensor
+
+import gram_ppl as gp
+from gram_ppl import checkpoint, features
+from gram_ppl.checkpoint import MODEL_FILE
+from gram_ppl.cli.measuring import measure
+from gram_ppl.poutine import Temperature
+from gram_ppl.presets import Preset
+from gram_ppl.select import SELECTORS
+from gram_ppl.tasks.base import Task
+from gram_ppl.train import STATE_FILE
+
+CONFIG_FILE, METRICS_FILE = "config.json", "metrics.json"
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one folder holds.
+
+    Args:
+        root: folder of all runs of one scale.
+        column: short name of the column.
+        preset: its settings.
+        system: name of the row.
+        seed: of data, weights and noise.
+        minutes: budget of training; None for the preset's own number of updates.
+    """
+
+    root: Path
+    column: str
+    preset: Preset
+    system: str
+    seed: int
+    minutes: float | None = None
+
+    @property
+    def folder(self) -> Path:
+        """Where it is kept."""
+        return self.root / self.column / slug(self.system) / f"seed-{self.seed}"
+
+    @property
+    def weights(self) -> Path:
+        """Where its weights are: in the folder of the system that trained them."""
+        name = SYSTEMS[self.system].weights
+        return self.folder if name is None else self.folder.parents[1] / slug(name) / f"seed-{self.seed}"
+
+    def metrics(self) -> dict[str, Any] | None:
+        """What was measured, with ``config.json`` beside it; None if the run isn't finished."""
+        if not (self.folder / METRICS_FILE).exists():
+            return None
+        parts = (json.loads((self.folder / name).read_text(encoding="utf-8")) for name in (CONFIG_FILE, METRICS_FILE))
+        return {key: value for part in parts for key, value in part.items()}
+
+
+def slug(name: str) -> str:
+    """A name as that of a folder."""
+    return "-".join("".join(letter if letter.isalnum() else " " for letter in name.lower()).split())
+
+
+def perform(run: Run, threads: int = 1) -> Path:
+    """Train, or go on training, and measure; what is there already is left as it is. Returns the folder."""
+    torch.set_num_threads(threads)
+    if run.metrics() is not None:
+        return run.folder
+    system, preset = SYSTEMS[run.system], run.preset
+    task = preset.world(**{"seed": run.seed} | preset.task)
+    made = system.make(preset, task, run.seed)
+    config = _config(run, made, task)
+    if not (run.weights / MODEL_FILE).exists():
+        _train(run, made, task, config["updates"])
+    trained, _, _ = gp.load(run.weights, task=task)
+    made.model.load_state_dict(trained.state_dict())
+    seconds = checkpoint.read(run.weights / STATE_FILE)[1]["seconds"]
+    start = time.perf_counter()
+    metrics = judge(made.model, task, preset, system, run.seed)
+    metrics |= {"train_seconds": seconds, "test_seconds": time.perf_counter() - start}
+    _write(run.folder / METRICS_FILE, metrics)
+    return run.folder
+
+
+def _config(run: Run, made: Made, task: Task) -> dict[str, Any]:
+    """What the run is, written once: a run that goes on has the number of updates that it began with."""
+    path = run.folder / CONFIG_FILE
+    if path.exists():
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return found
+    updates = run.preset.fit.get("updates")
+    if run.minutes is not None and SYSTEMS[run.system].weights is None:
+        updates = max(1, int(60 * run.minutes / _seconds_an_update(run, task)))
+    config = {
+        "system": run.system,
+        "column": run.column,
+        "seed": run.seed,
+        "minutes": run.minutes,
+        "updates": updates,
+        "parameters": sum(weights.numel() for weights in made.model.parameters()),
+        "guide_parameters": sum(weights.numel() for weights in made.guide.parameters()),
+        "model": checkpoint.describe(made.model),
+        "task": checkpoint.describe(task),
+        "commit": _commit(),
+        "device": _device(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
+    _write(path, config)
+    return config
+
+
+def _arguments(run: Run, **changes: Any) -> dict[str, Any]:
+    options = {**run.preset.fit, **SYSTEMS[run.system].fit}
+    return {"evaluate_steps": _test_steps(run.preset, SYSTEMS[run.system])} | options | changes | {"progress": False}
+
+
+def _test_steps(preset: Preset, system: System) -> int:
+    return int(system.test.get("steps", preset.steps))
+
+
+def _train(run: Run, made: Made, task: Task, updates: int) -> None:
+    resume = (run.folder / STATE_FILE).exists()
+    gp.fit(
+        made.model, made.guide, task, objective=made.objective, **_arguments(run, updates=updates),
+        out=run.folder, resume=resume, seed=run.seed,
+    )  # fmt: skip
+
+
+def _seconds_an_update(run: Run, task: Task, few: int = 5, more: int = 25) -> float:
+    """Of training, measured on a throwaway model; the difference of two runs leaves the start out."""
+    taken = []
+    for updates in (2, few, more):
+        made = SYSTEMS[run.system].make(run.preset, task, run.seed)
+        start = time.perf_counter()
+        gp.fit(
+            made.model, made.guide, task, objective=made.objective, **_arguments(run, updates=updates, evaluations=0)
+        )
+        taken.append(time.perf_counter() - start)
+    return max(1e-6, (taken[2] - taken[1]) / (more - few))
+
+
+def judge(model: Any, task: Task, preset: Preset, system: System, seed: int) -> dict[str, Any]:
+    """What a trained model is worth, on the column's test."""
+    x, options = task.inputs("test")[: preset.held_out], dict(system.test)
+    steps, select = _test_steps(preset, system), SELECTORS[options.pop("select", "vote")]
+    options.pop("steps", None)
+    if x.shape[1]:
+        noise = options.pop("noise", None if preset.temperature == 1.0 else Temperature(preset.temperature))
+        options = {"num_samples": preset.samples, "halt": preset.halt, "retry": preset.retry} | options
+        return gp.metrics.evaluate(model, task, x=x, steps=steps, select=select, noise=noise, **options, seed=seed)
+    start = time.perf_counter()
+    found = measure(model, task, x, samples=preset.samples, steps=steps, temperature=preset.temperature, seed=seed)
+    found |= {"seconds": time.perf_counter() - start, "network_calls": preset.samples * steps * model.step_calls}
+    if isinstance(task, gp.tasks.BinarizedMNIST):
+        made = gp.generate(model, num_samples=preset.samples, steps=steps, seed=seed).cpu()
+        found |= _quality(task, made, seed)
+    return found
+
+
+def _quality(task: gp.tasks.BinarizedMNIST, made: Tensor, seed: int) -> dict[str, Any]:
+    train, labels = task.pictures(task.answers("train")), task.labels("train")
+    net = features.train_features(train, labels, seed=seed)
+    return features.picture_quality(net, task.pictures(made), task.pictures(task.answers("test")))
+
+
+def _write(path: Path, document: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def _commit() -> str | None:
+    """The commit of the code, if it is in a repository."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    return found.stdout.strip() or None
+
+
+def _device() -> str:
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"

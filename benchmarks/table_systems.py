@@ -1,0 +1,147 @@
+"""The systems that the paper compares, each made from the settings of one column of a table.
+
+A column is a preset: task, backbone, rates and test. A system takes the backbone as it stands and adds what is its own,
+so that all of them share blocks, batches, verifiers and budget.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from torch import nn
+
+import gram_ppl as gp
+from gram_ppl import guides, models
+from gram_ppl.models import NoNoise, NoVariance, UnboundedNoise, ZeroMeanNoise
+from gram_ppl.nn import Attention
+from gram_ppl.poutine import ExtraNoise
+from gram_ppl.presets import Preset
+from gram_ppl.tasks.base import Task
+
+
+class Made(NamedTuple):
+    """What ``gp.fit`` takes beside the task."""
+
+    model: Any
+    guide: nn.Module
+    objective: Any
+
+
+Make = Callable[[Preset, Task, int], Made]
+
+
+@dataclass(frozen=True)
+class System:
+    """One row of a table.
+
+    Args:
+        make: from the column's preset, its task and a seed to model, guide and objective.
+        test: further arguments of :func:`gram_ppl.metrics.evaluate`; the preset's steps, temperature and halting where
+            it says nothing.
+        fit: other arguments of :func:`gram_ppl.fit` than the column's.
+        weights: the system whose trained weights this one uses.
+        paper: its name in the paper's tables.
+    """
+
+    make: Make
+    test: Mapping[str, Any] = field(default_factory=dict)
+    fit: Mapping[str, Any] = field(default_factory=dict)
+    weights: str | None = None
+    paper: str | None = None
+
+
+def backbone(preset: Preset, task: Task, *names: str) -> dict[str, Any]:
+    """The settings that all systems share, and others by name, as far as the preset has them."""
+    shared = ("width", "hidden", "mixer", "registers", "positions", "encoder", *names)
+    found = {name: preset.model[name] for name in shared if name in preset.model}
+    return found if preset.encoder is None else found | {"encoder": preset.encoder(task)}
+
+
+def gram(guide: Callable[..., nn.Module] = guides.AmortizedGuide, beta: Any = None, **changes: Any) -> Make:
+    """GRAM with other arguments than the preset's: a function is given the value that stands there.
+
+    ``balance``, ``window`` and ``steps`` are the objective's; ``beta`` is a function of preset and model.
+    """
+
+    def make(preset: Preset, task: Task, seed: int) -> Made:
+        arguments = {**preset.model, **backbone(preset, task)}
+        options: dict[str, Any] = {"beta": preset.beta, "balance": preset.balance}
+        for name, change in changes.items():
+            where = options if name in ("balance", "window", "steps") else arguments
+            where[name] = change(arguments) if callable(change) else change
+        model = models.GRAM(task.spec, **arguments, seed=seed)
+        if beta is not None:
+            options["beta"] = beta(preset, model)
+        return Made(model, guide(model, seed=seed), gp.SegmentELBO(**options))
+
+    return make
+
+
+def plain(model: Callable[..., Any], *names: str, objective: Callable[[], Any] | None = None, **arguments: Any) -> Make:
+    """A model whose only latent is deterministic: the empty guide, the likelihood alone."""
+
+    def make(preset: Preset, task: Task, seed: int) -> Made:
+        made = model(task.spec, **backbone(preset, task, *names), **arguments, seed=seed)
+        return Made(made, guides.Empty(made), gp.SegmentELBO() if objective is None else objective())
+
+    return make
+
+
+def _looped(preset: Preset, task: Task, seed: int) -> Made:
+    """As many passes through its blocks as a trajectory of the preset's model takes in training."""
+    options = {"transitions": 2, "low_steps": 2, "supervision": 4} | preset.model
+    loops = options["supervision"] * options["transitions"] * (options["low_steps"] + 1)
+    return plain(models.LoopedTransformer, "layers", loops=loops)(preset, task, seed)
+
+
+def _no_posterior(model: Any, *, seed: int) -> nn.Module:
+    return guides.Empty(model)
+
+
+def _noise(kind: Callable[..., Any]) -> Callable[[dict[str, Any]], Any]:
+    return lambda arguments: kind(floor=arguments["noise"].floor, scale=arguments["noise"].scale)
+
+
+def _without_relations(arguments: dict[str, Any]) -> Attention:
+    return Attention(arguments.get("mixer", Attention()).heads, relations=False)
+
+
+def _averaged_kl(preset: Preset, model: Any) -> float:
+    """β = 0.1 on the KL's mean over elements beside the mean cross-entropy of a token, as weight of the sum."""
+    return 0.1 * model.spec.len_out / (model.encoder.length * model.width)
+
+
+# Without deep supervision the trainer sees one supervision step, and the segment has all of them.
+END_ONLY: dict[str, Any] = {
+    "steps": lambda arguments: arguments.get("supervision", 4),
+    "supervision": 1,
+    "window": False,
+}
+RECURSION = ("layers", "low_steps", "transitions", "supervision")
+
+SYSTEMS: dict[str, System] = {
+    "Direct, 8 layers": System(plain(models.Direct, layers=8), test={"steps": 1}),
+    "Direct, 32 layers": System(plain(models.Direct, layers=32), test={"steps": 1}, fit={"lr": 5e-4}),
+    "Looped Transformer": System(_looped, test={"steps": 1}),
+    "HRM": System(plain(models.HRM, *RECURSION)),
+    "TRM": System(plain(models.TRM, *RECURSION)),
+    "TRM, random z_0": System(plain(models.TRM, *RECURSION), test={"restart": True}, weights="TRM"),
+    "TRM, sampled decoding": System(plain(models.TRM, *RECURSION), test={"sample": True}, weights="TRM"),
+    "PTRM": System(plain(models.TRM, *RECURSION), test={"noise": ExtraNoise(0.3), "select": "best"}, weights="TRM"),
+    "GRAM": System(gram()),
+    # Ablations of GRAM, table 3 of the paper and ours.
+    "without hierarchy": System(gram(hierarchy=False)),
+    "without deep supervision": System(gram(**END_ONLY)),
+    "without both": System(gram(hierarchy=False, **END_ONLY)),
+    "no guidance": System(gram(_no_posterior, noise=NoNoise())),
+    "noise with mean 0": System(gram(noise=_noise(ZeroMeanNoise))),
+    "mean without noise": System(gram(noise=_noise(NoVariance))),
+    "posterior in every transition": System(gram(guides.EveryTransition)),
+    "without relations": System(gram(mixer=_without_relations)),
+    "KL without balance": System(gram(balance=None)),
+    "KL averaged over elements": System(gram(beta=_averaged_kl)),
+    "constant beta": System(gram(beta=lambda preset, model: preset.beta.last)),
+    "sigma without bound": System(gram(noise=_noise(UnboundedNoise))),
+}

@@ -1,0 +1,217 @@
+"""The tables of the paper under one protocol: every system on the same tasks, loop, verifiers, metrics and budget.
+
+    python benchmarks/tables.py 1 --scale cpu --seeds 3
+    python benchmarks/tables.py 1 --scale laptop
+
+Each run is a folder with config, commit, device, checkpoint and metrics, below ``--out``; what is finished is not run
+again, and what was interrupted goes on. The table is made from the folders, into ``benchmarks/results/`` and into
+``docs/results.md``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import table_text
+from table_runs import Run, perform
+from table_systems import SYSTEMS
+
+from gram_ppl import presets
+from gram_ppl.halt import Confident, Never
+from gram_ppl.presets import Preset
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS, DOCUMENT = ROOT / "benchmarks" / "results", ROOT / "docs" / "results.md"
+
+
+@dataclass(frozen=True)
+class Column:
+    """One task of a table.
+
+    Args:
+        name: of its folder.
+        title: as the table says it.
+        preset: task, backbone, rates and test.
+        metrics: what the table shows.
+    """
+
+    name: str
+    title: str
+    preset: Preset
+    metrics: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows and columns of one table at one scale; ``minutes`` of training a run, None for the presets' updates."""
+
+    title: str
+    systems: tuple[str, ...]
+    columns: tuple[Column, ...]
+    minutes: float | None
+
+
+def _every_step(preset: Preset, **changes: Any) -> Preset:
+    """Without halting or trying again, which the other systems don't have."""
+    return replace(preset, halt=Never(), retry=None, **changes)
+
+
+COST = ("parameters", "updates", "train_seconds")
+SEVERAL = ("accuracy", "selected_accuracy", "coverage_all", "coverage", "coverage_ceiling")
+SUDOKU = Column("sudoku4", "4×4 Sudoku", _every_step(presets.get("sudoku", "cpu"), held_out=200), SEVERAL + COST)
+ROWS = {
+    "task.tokens": "rows",
+    "beta.last": 3.0,
+    "model.positions": True,
+    "fit.batch_size": 64,
+    "fit.evaluate_steps": 16,
+}
+QUEENS = Column(
+    "queens8-rows", "8 queens, rows", _every_step(presets.get("queens", "cpu", ROWS), held_out=200, steps=16),
+    SEVERAL + COST,
+)  # fmt: skip
+COLOURING = Column(
+    "colouring8", "colouring, 8 nodes", presets.get("coloring", "cpu"), (*SEVERAL[:3], "conflicts", *COST)
+)
+GRIDS = Column(
+    "grids4", "4×4 grids from nothing", presets.get("unconditional", "cpu"),
+    ("accuracy", "distinct", "network_calls", "seconds", *COST),
+)  # fmt: skip
+DIGITS = Column("digits", "drawn digits", presets.get("mnist", "cpu"), ("fid", "inception_score", *COST))
+UNIQUE = Column(
+    "sudoku6", "6×6 Sudoku, one solution",
+    _every_step(presets.get("sudoku", "cpu", {"task.box": [2, 3], "task.clues": [12, 24], "task.held_clues": [14, 14],
+                                              "task.unique": True}), held_out=200, steps=16),
+    ("accuracy", "selected_accuracy", "pass_at_n", *COST),
+)  # fmt: skip
+
+UNTIL_CONFIDENT: dict[str, Any] = {"steps": 256, "halt": Confident(0.6), "retry": 16}
+LONG = {"model.width": 96, "fit.evaluations": 12}
+LAPTOP = tuple(
+    Column(name, title, replace(presets.get(task, "cpu", LONG | changes), held_out=held_out, **test), metrics)
+    for name, title, task, changes, held_out, test, metrics in (
+        ("queens8", "8 queens", "queens", {"fit.updates": 38_000, "fit.lr": 0.0015}, 772, UNTIL_CONFIDENT,
+         SEVERAL + COST),
+        ("colouring8", "colouring, 8 nodes", "coloring", {"fit.updates": 55_000}, 255, {},
+         (*SEVERAL[:3], "conflicts", *COST)),
+        ("colouring10", "colouring, 10 nodes", "coloring", {"fit.updates": 45_000, "task.n": 10}, 192, {},
+         (*SEVERAL[:3], "conflicts", *COST)),
+        ("queens10", "10 queens", "queens", {"fit.updates": 22_000, "fit.lr": 0.0015, "task.n": 10}, 500,
+         UNTIL_CONFIDENT, SEVERAL + COST),
+    )
+)  # fmt: skip
+
+DETERMINISTIC = ("Direct, 8 layers", "Direct, 32 layers", "Looped Transformer", "HRM", "TRM")
+TRM_AT_TEST_TIME = ("TRM, random z_0", "TRM, sampled decoding", "PTRM")
+ABLATIONS = (
+    "GRAM", "without hierarchy", "without deep supervision", "without both", "Looped Transformer", "no guidance",
+    "noise with mean 0", "mean without noise", "posterior in every transition", "without relations",
+    "KL without balance", "KL averaged over elements", "constant beta", "sigma without bound",
+)  # fmt: skip
+
+TABLES: dict[tuple[str, str], Table] = {
+    ("1", "cpu"): Table(
+        "Several solutions (table 1)", (*DETERMINISTIC, *TRM_AT_TEST_TIME, "GRAM"),
+        (SUDOKU, QUEENS, COLOURING), 3,
+    ),
+    ("1", "laptop"): Table("Several solutions, the paper's protocol (table 1)", ("GRAM",), LAPTOP, None),
+    ("2", "cpu"): Table(
+        "Pictures from nothing (table 2)", ("no guidance", "GRAM"), (DIGITS,), 3
+    ),
+    ("3", "cpu"): Table("Ablations (table 3)", ABLATIONS, (SUDOKU, QUEENS), 1.5),
+    ("8", "cpu"): Table("One solution (table 8)", (*DETERMINISTIC, *TRM_AT_TEST_TIME, "GRAM"), (UNIQUE,), 3),
+    ("9", "cpu"): Table("Boards from nothing (table 9)", ("no guidance", "GRAM"), (GRIDS,), 3),
+}  # fmt: skip
+
+
+def runs_of(table: Table, root: Path, seeds: int, minutes: float | None) -> list[Run]:
+    """Every run of a table; those that use another's weights come after it."""
+    names = [*table.systems, *(SYSTEMS[name].weights for name in table.systems)]
+    systems = [name for name in dict.fromkeys(names) if name is not None]
+    systems.sort(key=lambda name: SYSTEMS[name].weights is not None)
+    return [
+        Run(root, column.name, column.preset, system, seed, minutes)
+        for system in systems
+        for seed in range(seeds)
+        for column in table.columns
+    ]
+
+
+def carry_out(runs: Sequence[Run], jobs: int) -> list[str]:
+    """Perform what isn't finished, ``jobs`` at a time, each on one thread; what failed, a sentence each."""
+    failed = []
+    for first in (True, False):  # first those that train
+        pending = [run for run in runs if run.metrics() is None and (SYSTEMS[run.system].weights is None) == first]
+        with ProcessPoolExecutor(max_workers=jobs, mp_context=get_context("spawn")) as pool:
+            futures = {pool.submit(perform, run): run for run in pending}
+            for done, future in enumerate(as_completed(futures), start=1):
+                run, error = futures[future], future.exception()
+                state = "done" if error is None else f"failed: {error}"
+                print(f"{done} of {len(pending)}: {run.folder.relative_to(run.root)} {state}", flush=True)
+                failed += [] if error is None else [f"{run.folder}: {error}"]
+    return failed
+
+
+def write(number: str, scale: str, table: Table, runs: Sequence[Run], results: Path, document: Path) -> str:
+    """The table as Markdown and JSON, from the folders of the finished runs."""
+    parts, records = [f"## {table.title}, {scale} scale\n"], []
+    for column in table.columns:
+        found: dict[str, list[dict[str, Any]]] = {system: [] for system in table.systems}
+        for run in runs:
+            metrics = run.metrics()
+            if run.column == column.name and run.system in found and metrics is not None:
+                found[run.system].append(metrics)
+                records.append({"title": column.title, **metrics})
+        parts.append(table_text.column(column.title, found, column.metrics))
+    text = "\n".join(parts)
+    results.mkdir(parents=True, exist_ok=True)
+    (results / f"table_{number}_{scale}.json").write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
+    (results / f"table_{number}_{scale}.md").write_text(text, encoding="utf-8")
+    old = document.read_text(encoding="utf-8") if document.exists() else "# Results\n"
+    document.write_text(table_text.insert(old, f"table {number} {scale}", text), encoding="utf-8")
+    return text
+
+
+def main() -> None:
+    """Run what is missing, write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("table", choices=sorted({number for number, _ in TABLES}), help="number in the paper")
+    parser.add_argument("--scale", choices=["cpu", "laptop", "paper"], default="cpu")
+    parser.add_argument("--seeds", type=int, default=1, help="runs of each system, from seed 0")
+    parser.add_argument("--minutes", type=float, help="training of a run; the table's own if not given")
+    parser.add_argument("--jobs", type=int, default=2, help="runs side by side, a thread each")
+    parser.add_argument("--system", action="append", help="only this row; repeat")
+    parser.add_argument("--column", action="append", help="only this column, by the name of its folder; repeat")
+    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "tables", help="folder of the runs")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the tables")
+    parser.add_argument("--document", type=Path, default=DOCUMENT, help="file that shows them")
+    parser.add_argument("--collect", action="store_true", help="run nothing, make the table of what is there")
+    args = parser.parse_args()
+    table = TABLES.get((args.table, args.scale))
+    if table is None:
+        parser.error(f"there is no table {args.table} at the scale {args.scale}")
+    for kind, asked, known in (
+        ("system", args.system, table.systems),
+        ("column", args.column, [column.name for column in table.columns]),
+    ):
+        if unknown := set(asked or ()) - set(known):
+            parser.error(f"there is no {kind} {unknown.pop()!r} in this table: expected one of {', '.join(known)}")
+    runs = runs_of(table, args.out / args.scale, args.seeds, args.minutes or table.minutes)
+    chosen = [run for run in runs if run.system in (args.system or [run.system])]
+    chosen = [run for run in chosen if run.column in (args.column or [run.column])]
+    failed = [] if args.collect else carry_out(chosen, args.jobs)
+    print(write(args.table, args.scale, table, runs, args.results, args.document))
+    if failed:
+        sys.exit("\n".join(failed))
+
+
+if __name__ == "__main__":
+    main()

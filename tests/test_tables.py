@@ -1,0 +1,164 @@
+"""The paper's tables: every system through one tiny run, what is finished stays, text and figures by hand."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gram_ppl import presets
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
+
+import table_runs
+import table_text
+import tables
+from table_runs import Run, perform
+from table_systems import SYSTEMS
+
+TINY = {"model.width": 8, "fit.updates": 2, "fit.batch_size": 8, "fit.evaluations": 1, "fit.evaluate_on": 2}
+WORLDS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "sudoku": ("sudoku", {"task.num_validation": 2, "task.num_test": 4, "task.pool": 20}, {"samples": 3, "steps": 2}),
+    "coloring": ("coloring", {"task.n": 5, "task.num_train": 20}, {"samples": 3, "steps": 2, "held_out": 3}),
+    "grids": ("unconditional", {}, {"samples": 5, "steps": 2}),
+}
+
+
+def tiny(name: str) -> presets.Preset:
+    task, changes, test = WORLDS[name]
+    return replace(presets.get(task, "cpu", TINY | changes), **test)
+
+
+def run(root: Path, world: str, system: str, **options: Any) -> Run:
+    return Run(root, world, tiny(world), system, 0, **options)
+
+
+@pytest.mark.parametrize("system", [name for name in SYSTEMS if SYSTEMS[name].weights is None])
+def test_every_system_runs(system: str, tmp_path: Path) -> None:
+    world = "grids" if system == "VAE" else "sudoku"
+    folder = perform(run(tmp_path, world, system))
+    config, metrics = (json.loads((folder / name).read_text()) for name in ("config.json", "metrics.json"))
+    assert config["updates"] == 2
+    assert config["parameters"] > 0
+    assert 0 <= metrics["accuracy"] <= 1
+    assert metrics["num_samples"] == (5 if world == "grids" else 3)
+    assert metrics["train_seconds"] > 0
+
+
+@pytest.mark.parametrize("system", [name for name in SYSTEMS if SYSTEMS[name].weights is not None])
+def test_systems_with_anothers_weights(system: str, tmp_path: Path) -> None:
+    trained = perform(run(tmp_path, "sudoku", str(SYSTEMS[system].weights)))
+    folder = perform(run(tmp_path, "sudoku", system))
+    assert not (folder / "model.safetensors").exists()
+    one, two = (json.loads((where / "metrics.json").read_text()) for where in (trained, folder))
+    assert one["train_seconds"] == two["train_seconds"]
+
+
+def test_without_deep_supervision_a_segment_is_the_whole_trajectory() -> None:
+    preset = tiny("sudoku")
+    task = preset.world(**preset.task)
+    model, _, objective = SYSTEMS["without deep supervision"].make(preset, task, 0)
+    assert (model.supervision, objective.steps, objective.window) == (1, 4, False)
+    model, _, objective = SYSTEMS["GRAM"].make(preset, task, 0)
+    assert (model.supervision, objective.steps, objective.window) == (4, 1, True)
+
+
+def test_graphs_and_boards_from_nothing(tmp_path: Path) -> None:
+    graphs = run(tmp_path, "coloring", "GRAM")
+    perform(graphs)
+    found = graphs.metrics()
+    assert found is not None
+    assert found["num_test"] == 3
+    boards = run(tmp_path, "grids", "GRAM")
+    perform(boards)
+    found = boards.metrics()
+    assert found is not None
+    assert found["network_calls"] == 5 * 2 * 6  # samples, steps, T (K + 1)
+
+
+def test_what_is_finished_stays_and_the_budget_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table_runs, "_seconds_an_update", lambda run, task: 0.5)
+    one = run(tmp_path, "sudoku", "GRAM", minutes=0.05)
+    assert one.metrics() is None
+    perform(one)
+    found = one.metrics()
+    assert found is not None
+    assert found["updates"] == 6
+    monkeypatch.setattr(table_runs, "judge", lambda *_: pytest.fail("measured again"))
+    perform(one)
+    (one.folder / "metrics.json").unlink()
+    monkeypatch.setattr(table_runs, "_seconds_an_update", lambda run, task: pytest.fail("budget measured again"))
+    monkeypatch.setattr(table_runs, "judge", lambda *_: {"accuracy": 0.25})
+    perform(one)
+    again = one.metrics()
+    assert again is not None
+    assert (again["updates"], again["accuracy"]) == (6, 0.25)
+    assert again["train_seconds"] == pytest.approx(found["train_seconds"])
+
+
+def test_every_row_is_a_system_and_every_figure_has_a_name() -> None:
+    for table in tables.TABLES.values():
+        assert set(table.systems) <= set(SYSTEMS)
+        assert len({column.name for column in table.columns}) == len(table.columns)
+        for column in table.columns:
+            assert set(column.metrics) <= set(table_text.METRICS)
+
+
+def test_text_by_hand() -> None:
+    assert table_text.number([], 2) == ""
+    assert table_text.number([1234.5], 1) == "1,234.5"
+    assert table_text.number([0.1, 0.3], 2) == "0.20 ± 0.14"
+    text = table_text.column("8 queens", {"GRAM": [{"accuracy": 0.5}, {"accuracy": 0.7}], "HRM": []}, ["accuracy"])
+    lines = text.splitlines()
+    assert lines[0] == "### 8 queens"
+    assert lines[4] == "| GRAM | 0.600 ± 0.141 | 2 | 99.7 / 90.3 |"
+    assert lines[5] == "| HRM |  | 0 | 78.7 / 26.7 |"
+    assert "| Looped Flows (published) |  |  | 99.9 / 91.4 |" in lines
+
+
+def test_insert_replaces_its_own_part_only() -> None:
+    document = table_text.insert("# Results\n\nwords\n", "one", "a")
+    document = table_text.insert(document, "two", "b")
+    document = table_text.insert(document + "\nmore words\n", "one", "c")
+    assert "a" not in document.split("<!-- one -->")[1].split("<!-- end of one -->")[0]
+    for part in ("words", "c", "b", "more words"):
+        assert part in document
+    assert document.count("<!-- one -->") == document.count("<!-- two -->") == 1
+
+
+def test_the_command_makes_the_table_from_the_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    column = tables.Column("sudoku", "4×4 Sudoku", tiny("sudoku"), ("accuracy", "parameters"))
+    monkeypatch.setitem(tables.TABLES, ("1", "cpu"), tables.Table("Tiny", ("GRAM", "no guidance"), (column,), None))
+    places = {name: tmp_path / name for name in ("out", "results", "document")}
+    arguments = ["tables.py", "1", *(str(part) for name in places for part in (f"--{name}", places[name]))]
+    perform(Run(places["out"] / "cpu", "sudoku", column.preset, "GRAM", 0))
+    monkeypatch.setattr(sys, "argv", [*arguments, "--collect"])
+    tables.main()
+    assert "| no guidance |  |  | 0 |" in capsys.readouterr().out
+    (record,) = json.loads((places["results"] / "table_1_cpu.json").read_text())
+    assert record["system"] == "GRAM"
+    assert "<!-- table 1 cpu -->" in places["document"].read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["9", "--scale", "laptop"], "there is no table 9 at the scale laptop"),
+        (["1", "--system", "Oracle"], "there is no system 'Oracle' in this table: expected one of"),
+        (["1", "--column", "chess"], "there is no column 'chess' in this table: expected one of sudoku4"),
+    ],
+)
+def test_bad_arguments(
+    arguments: list[str], sentence: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["tables.py", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        tables.main()
+    assert stop.value.code == 2
+    assert sentence in capsys.readouterr().err
