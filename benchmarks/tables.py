@@ -124,7 +124,7 @@ ABLATIONS = (
 TABLES: dict[tuple[str, str], Table] = {
     ("1", "cpu"): Table(
         "Several solutions (table 1)", (*DETERMINISTIC, *TRM_AT_TEST_TIME, *GENERATIVE, "GRAM"),
-        (SUDOKU, QUEENS, COLOURING), 0.6,
+        (SUDOKU, QUEENS, COLOURING), 0.45,
     ),
     ("1", "laptop"): Table("Several solutions, the paper's protocol (table 1)", ("GRAM",), LAPTOP, None),
     ("2", "cpu"): Table(

@@ -33,7 +33,8 @@ class DenoisingELBO(SegmentELBO):
 
     def run(self, model: Any, guide: Any, args: Any, kwargs: Any) -> tuple[Any, Any, Any]:
         """See :meth:`SegmentELBO.run`; a carried latent gives way to a noised answer."""
-        program, y = poutine.unwrap(model), args[1]
+        program: Any = poutine.unwrap(model)
+        y = args[1]
         age = self.times(len(y), program.depth, y.device)
         kwargs = {**kwargs, "latent": program.noised(y, age), "steps": 1, "age": age}
         return super().run(poutine.scale(model, scale=float(program.depth)), guide, args, kwargs)

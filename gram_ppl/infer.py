@@ -121,7 +121,7 @@ def _checked(model: Any, x: Tensor, *, steps: int | None, **numbers: int | None)
 
 
 def depth(model: Any) -> int:
-    """Supervision steps of a trajectory: N_sup, or the model's own ``depth`` where it ends by itself, as a chain does."""
+    """Supervision steps of a trajectory: N_sup, or the model's own ``depth`` where it ends by itself."""
     return int(getattr(model, "depth", model.supervision))
 
 

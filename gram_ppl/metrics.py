@@ -61,7 +61,8 @@ def evaluate(
         of an ideal uniform sampler would cover in expectation, inputs with several solutions), ``conflicts`` (summed
         over the inputs, mean over the N samples), ``selected_conflicts`` (those of the selected answers), ``steps``
         (supervision steps of a trajectory, mean), ``network_calls`` (evaluations of f_L and f_H, all trajectories
-        together; absent for models that don't say what a step costs), ``seconds`` (of rollouts and selection), ``num_test``, ``num_samples``.
+        together; absent for models that don't say what a step costs), ``seconds`` (of rollouts and selection),
+        ``num_test``, ``num_samples``.
     """
     x = task.inputs("test") if x is None else x
     start = time.perf_counter()

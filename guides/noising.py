@@ -20,5 +20,5 @@ class Noising(Guide):
 
     def posterior(self, u: Tensor, y: Tensor, prior: dist.TorchDistribution) -> dist.TorchDistribution:
         """q(z_{t-1} | z_t, y), event shape ``[L_out]``; u is z_t, one-hot ``[B, L_out, S]``."""
-        spec: Any = self.model.spec  # type: ignore[union-attr]
-        return self._infer["given"](one_hot(y, spec.vocab_out).to(u))
+        model: Any = self.model
+        return self._infer["given"](one_hot(y, model.spec.vocab_out).to(u))

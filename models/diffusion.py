@@ -153,10 +153,11 @@ class Diffusion(nn.Module):
         with pyro.plate("batch", batch, dim=-1):
             if age is not None:
                 t = self.depth - age
+                last: Any = t == 1
                 h = self.predict(e, related, z, t)
-                with poutine.mask(mask=t > 1):
+                with poutine.mask(mask=~last):
                     z = self._sample("z", partial(self.denoised, z=z, t=t), h.softmax(dim=-1), z, step=0)
-                with poutine.mask(mask=t == 1):
+                with poutine.mask(mask=last):
                     return Latent(h, z), pyro.sample("y", self.answer(h), obs=y)
             for n in range(start, min(start + (self.depth if steps is None else steps), self.depth)):
                 if n == 0 and isinstance(self.kernel, Uniform):
@@ -165,8 +166,8 @@ class Diffusion(nn.Module):
                 t = torch.full((batch,), self.depth - n, device=z.device)
                 h = self.predict(e, related, z, t)
                 if n < self.depth - 1:
-                    given = partial(self.denoised, z=z, t=t)
-                    z = self._sample(f"z_{self.depth - n - 1}", given, h.softmax(dim=-1), z, step=n)
+                    reverse = partial(self.denoised, z=z, t=t)
+                    z = self._sample(f"z_{self.depth - n - 1}", reverse, h.softmax(dim=-1), z, step=n)
             y = pyro.sample("y", self.answer(h), obs=y)
         return Latent(h, z), y
 
