@@ -384,27 +384,34 @@ class Trainer:
         if self.heads is not None:
             _fill(self.heads.optimizer, part("heads."), path)
         self.carry = Carry(rows["x"], rows["y"], Latent(rows["h"], rows["l"]), rows["age"], rows.get("done"))
-        self.spare = Batch(tensors["spare.x"], tensors["spare.y"]) if "spare.x" in tensors else None
+        spare = part("spare.")
+        like = {key: rows[key].new_empty(len(value), rows[key].shape[1]) for key, value in spare.items()}
+        checkpoint.fits(spare, like, path)
+        self.spare = Batch(tensors["spare.x"], tensors["spare.y"]) if spare else None
         self.generator.set_state(tensors["random.data"])
         torch.set_rng_state(tensors["random.cpu"])
         if self.device.type == "cuda" and "random.cuda" in tensors:
             torch.cuda.set_rng_state(tensors["random.cuda"], self.device)
-        window = part("window").get("", torch.empty(0, 5))
-        checkpoint.fits({"window": window}, {"window": torch.empty(len(window), 5)}, path)
-        self.window = list(window)
+        window = part("window")
+        checkpoint.fits(window, {name: torch.empty(len(window[name]), 5) for name in window if not name}, path)
+        self.window = list(window.get("", ()))
         self.update, self.seconds, self.best = (document[key] for key in ("update", "seconds", "best"))
-        if not (isinstance(self.update, int) and 0 < self.update <= self.settings["updates"]):
-            raise ValueError(f"update {self.update!r}")
         self.history = [Record(*values) for values in document["history"]]
+        numbers = [self.update, self.seconds, self.best, *(value or 0 for record in self.history for value in record)]
+        if not all(isinstance(number, int | float) for number in numbers):
+            raise ValueError("update, seconds, best accuracy or history are no numbers")
+        if self.update not in range(1, self.settings["updates"] + 1):
+            raise ValueError(f"there is no update {self.update}")
 
     def _rows_like(self, rows: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Tensors of the names, shapes and dtypes that rows in flight have; states may be of any precision."""
-        batch, spec, model = self.settings["batch_size"], self.task.spec, self.segment.model
+        """Tensors of the names, shapes and dtypes that rows in flight have; under autocast states may be bfloat16."""
+        model: Any = self.segment.model
+        batch, spec = self.settings["batch_size"], self.task.spec
         age = torch.zeros(batch, dtype=torch.int64)
         x, y = (age[:, None].expand(-1, length) for length in (rows["x"].shape[-1] and spec.len_in, spec.len_out))
-        z: Latent = model.initial(batch)  # type: ignore[operator]
+        z: Latent = model.initial(batch)
         like = {"x": x, "y": y, "h": z.h, "l": z.l, "age": age}
-        like |= {key: like[key].to(rows[key].dtype) for key in ("h", "l") if rows[key].is_floating_point()}
+        like |= {key: like[key].to(rows[key].dtype) for key in ("h", "l") if rows[key].dtype == torch.bfloat16}
         return like | {"done": age.bool()} if "done" in rows else like
 
 
@@ -432,8 +439,8 @@ def _fill(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], path: Pa
     for key, value in tensors.items():
         index, name = key.split(".")
         states.setdefault(int(index), {})[name] = value
-    for index, state in states.items():
-        weights = parameters[index]
+    for number, state in states.items():
+        weights = parameters[number]
         like = {"step": torch.zeros(()), "exp_avg": weights, "exp_avg_sq": weights}
         checkpoint.fits(state, like, path)
     optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
