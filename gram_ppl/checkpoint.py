@@ -115,7 +115,8 @@ def load(
 
     Args:
         folder: the run's folder.
-        task: the task, if it should not be built again from its description.
+        task: the task, if it should not be built again from its description, or is larger than descriptions may be
+            (boards of 64 × 64, graphs of 40 nodes, 100,000 puzzles).
         guide: makes the guide from the model, for a guide class of your own.
 
     Raises:
@@ -132,11 +133,14 @@ def load(
                 task = build(document["task"], packages=TASKS)
             model, made = _modules(document, tensors, task.spec, guide is None, path)
         except KeyError as error:
-            needs = f"{path}: needs {error}, which is not in gram_ppl: give load guide= or task="
-            raise CheckpointError(needs) from None
+            needs = str(error)[:200]
+            raise CheckpointError(
+                f"{path}: needs {needs}, which is not in gram_ppl: give load guide= or task="
+            ) from None
     if guide is not None:
         made = guide(model)
     parts = {"model": model, "guide": made}
+    fits({name: tensor for name, tensor in tensors.items() if name.split(".")[0] not in parts}, {}, path)
     for part, module in parts.items():
         fill(module, _part(tensors, part), path)
     return model, made, task
