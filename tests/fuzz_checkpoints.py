@@ -1,8 +1,8 @@
 """Damaged, foreign and hostile checkpoints, each read, loaded or resumed from; a script of its own, for its memory.
 
-``python tests/fuzz_checkpoints.py FOLDER ROUNDS`` prints one JSON object: how many files of each kind there were, how
-many loaded all the same (their change was harmless), the peak of memory over that of the whole files, and whatever
-should not have happened.
+``python tests/fuzz_checkpoints.py FOLDER ROUNDS [SEED]`` prints one JSON object: how many files of each kind there
+were, how many loaded all the same (their change was harmless), by how much the peak of memory grew over that of whole
+files, and whatever should not have happened.
 """
 
 from __future__ import annotations
@@ -163,8 +163,8 @@ def leaves(thing):
             yield from leaves(value)
 
 
-def main(folder: Path, rounds: int) -> None:
-    fuzz = Fuzz(folder)
+def main(folder: Path, rounds: int, seed: int = 0) -> None:
+    fuzz = Fuzz(folder, seed)
     for name in fuzz.whole:  # the first call of everything
         fuzz.use("whole", name, harmless=True)
     events: list[str] = []
@@ -182,4 +182,4 @@ def main(folder: Path, rounds: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    main(Path(sys.argv[1]), *map(int, sys.argv[2:]))
