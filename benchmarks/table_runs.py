@@ -48,6 +48,11 @@ class Run:
     minutes: float | None = None
 
     @property
+    def key(self) -> tuple[str, str, int]:
+        """What tells it from the other runs of a table."""
+        return self.column, self.system, self.seed
+
+    @property
     def folder(self) -> Path:
         """Where it is kept."""
         return self.root / self.column / slug(self.system) / f"seed-{self.seed}"

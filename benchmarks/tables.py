@@ -5,7 +5,8 @@
 
 Each run is a folder with config, commit, device, checkpoint and metrics, below ``--out``; what is finished is not run
 again, and what was interrupted goes on. The table is made from the folders, into ``benchmarks/results/`` and into
-``docs/results.md``.
+``docs/results.md``. Runs whose figures stand in ``benchmarks/results/`` already, made elsewhere, count as finished;
+``--again`` runs them here.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import figure_text
 import table_text
 from table_runs import Run, perform
 from table_systems import SYSTEMS
@@ -121,6 +123,7 @@ ABLATIONS = (
     "KL without balance", "KL averaged over elements", "constant beta", "sigma without bound",
 )  # fmt: skip
 
+FIGURE = "4"
 TABLES: dict[tuple[str, str], Table] = {
     ("1", "cpu"): Table(
         "Several solutions (table 1)", (*DETERMINISTIC, *TRM_AT_TEST_TIME, *GENERATIVE, "GRAM"),
@@ -131,6 +134,7 @@ TABLES: dict[tuple[str, str], Table] = {
         "Pictures from nothing (table 2)", ("no guidance", "VAE", "MDLM", "D3PM, uniform", "GRAM"), (DIGITS,), 1.5
     ),
     ("3", "cpu"): Table("Ablations (table 3)", ABLATIONS, (SUDOKU, QUEENS), 0.5),
+    (FIGURE, "cpu"): Table("Depth and width (figure 4)", ("TRM", "GRAM"), (QUEENS,), 0.45),
     ("8", "cpu"): Table("One solution (table 8)", (*DETERMINISTIC, *TRM_AT_TEST_TIME, "GRAM"), (UNIQUE,), 1),
     ("9", "cpu"): Table(
         "Boards from nothing (table 9)",
@@ -154,11 +158,24 @@ def runs_of(table: Table, root: Path, seeds: int, minutes: float | None) -> list
     ]
 
 
-def carry_out(runs: Sequence[Run], jobs: int) -> list[str]:
-    """Perform what isn't finished, ``jobs`` at a time, each on one thread; what failed, a sentence each."""
+def recorded(results: Path, number: str, scale: str) -> dict[tuple[str, str, int], dict[str, Any]]:
+    """The runs of a table whose figures have been written, by :attr:`Run.key`."""
+    path = results / f"table_{number}_{scale}.json"
+    found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    return {(record["column"], record["system"], record["seed"]): record for record in found}
+
+
+def carry_out(runs: Sequence[Run], jobs: int, done: Container[tuple[str, str, int]] = ()) -> list[str]:
+    """Perform what isn't finished, ``jobs`` at a time, each on one thread; what failed, a sentence each.
+
+    ``done``: keys of runs that have been made elsewhere. A run that needs the weights of such a run makes them here.
+    """
     failed = []
+    wanted = [run for run in runs if run.metrics() is None and run.key not in done]
+    needed = {(run.column, SYSTEMS[run.system].weights, run.seed) for run in wanted}
+    wanted += [run for run in runs if run.metrics() is None and run.key in done and run.key in needed]
     for first in (True, False):  # first those that train
-        pending = [run for run in runs if run.metrics() is None and (SYSTEMS[run.system].weights is None) == first]
+        pending = [run for run in wanted if (SYSTEMS[run.system].weights is None) == first]
         with ProcessPoolExecutor(max_workers=jobs, mp_context=get_context("spawn")) as pool:
             futures = {pool.submit(perform, run): run for run in pending}
             for done, future in enumerate(as_completed(futures), start=1):
@@ -170,14 +187,15 @@ def carry_out(runs: Sequence[Run], jobs: int) -> list[str]:
 
 
 def write(number: str, scale: str, table: Table, runs: Sequence[Run], results: Path, document: Path) -> str:
-    """The table as Markdown and JSON, from the folders of the finished runs."""
+    """The table as Markdown and JSON, from the folders of the finished runs and from what was written before."""
     parts, records = [f"## {table.title}, {scale} scale\n"], []
+    known = recorded(results, number, scale)
+    known |= {run.key: metrics for run in runs if (metrics := run.metrics()) is not None}
     for column in table.columns:
         found: dict[str, list[dict[str, Any]]] = {system: [] for system in table.systems}
-        for run in runs:
-            metrics = run.metrics()
-            if run.column == column.name and run.system in found and metrics is not None:
-                found[run.system].append(metrics)
+        for (name, system, _), metrics in sorted(known.items(), key=lambda pair: pair[0][2]):
+            if name == column.name and system in found:
+                found[system].append(metrics)
                 records.append({"title": column.title, **metrics})
         parts.append(table_text.column(column.title, found, column.metrics))
     text = "\n".join(parts)
@@ -192,7 +210,9 @@ def write(number: str, scale: str, table: Table, runs: Sequence[Run], results: P
 def main() -> None:
     """Run what is missing, write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("table", choices=sorted({number for number, _ in TABLES}), help="number in the paper")
+    parser.add_argument(
+        "table", choices=sorted({number for number, _ in TABLES}), help="number in the paper; 4 is a figure"
+    )
     parser.add_argument("--scale", choices=["cpu", "laptop", "paper"], default="cpu")
     parser.add_argument("--seeds", type=int, default=1, help="runs of each system, from seed 0")
     parser.add_argument("--minutes", type=float, help="training of a run; the table's own if not given")
@@ -202,6 +222,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "tables", help="folder of the runs")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the tables")
     parser.add_argument("--document", type=Path, default=DOCUMENT, help="file that shows them")
+    parser.add_argument("--again", action="store_true", help="also what has been written into the results already")
     parser.add_argument("--collect", action="store_true", help="run nothing, make the table of what is there")
     args = parser.parse_args()
     table = TABLES.get((args.table, args.scale))
@@ -216,8 +237,12 @@ def main() -> None:
     runs = runs_of(table, args.out / args.scale, args.seeds, args.minutes or table.minutes)
     chosen = [run for run in runs if run.system in (args.system or [run.system])]
     chosen = [run for run in chosen if run.column in (args.column or [run.column])]
-    failed = [] if args.collect else carry_out(chosen, args.jobs)
-    print(write(args.table, args.scale, table, runs, args.results, args.document))
+    done = {} if args.again else recorded(args.results, args.table, args.scale)
+    failed = [] if args.collect else carry_out(chosen, args.jobs, done)
+    if args.table == FIGURE:
+        print(figure_text.write(args.scale, table, runs, args.results, args.document))
+    else:
+        print(write(args.table, args.scale, table, runs, args.results, args.document))
     if failed:
         sys.exit("\n".join(failed))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from gram_ppl import presets
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
+import figure_text
 import table_runs
 import table_text
 import tables
@@ -144,6 +146,68 @@ def test_the_command_makes_the_table_from_the_folders(
     (record,) = json.loads((places["results"] / "table_1_cpu.json").read_text())
     assert record["system"] == "GRAM"
     assert "<!-- table 1 cpu -->" in places["document"].read_text()
+
+
+def test_what_was_written_elsewhere_is_kept_and_not_run_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    column = tables.Column("sudoku", "4×4 Sudoku", tiny("sudoku"), ("accuracy",))
+    table = tables.Table("Tiny", ("TRM", "PTRM", "GRAM"), (column,), None)
+    monkeypatch.setitem(tables.TABLES, ("1", "cpu"), table)
+    places = {name: tmp_path / name for name in ("out", "results", "document")}
+    elsewhere = [
+        {"title": column.title, "column": "sudoku", "system": system, "seed": 0, "accuracy": accuracy}
+        for system, accuracy in (("TRM", 0.25), ("GRAM", 0.75))
+    ]
+    places["results"].mkdir()
+    (places["results"] / "table_1_cpu.json").write_text(json.dumps(elsewhere))
+    arguments = ["tables.py", "1", *(str(part) for name in places for part in (f"--{name}", places[name]))]
+    asked: list[Run] = []
+
+    def note(run: Run, threads: int = 1) -> Path:
+        asked.append(run)
+        return run.folder
+
+    class Here:
+        """A pool that performs at once, in this process."""
+
+        def __init__(self, **_: Any) -> None: ...
+        def __enter__(self) -> Here:
+            return self
+
+        def __exit__(self, *_: Any) -> None: ...
+        def submit(self, work: Any, run: Run) -> Future[Path]:
+            future: Future[Path] = Future()
+            future.set_result(work(run))
+            return future
+
+    monkeypatch.setattr(tables, "perform", note)
+    monkeypatch.setattr(tables, "ProcessPoolExecutor", Here)
+    monkeypatch.setattr(sys, "argv", arguments)
+    tables.main()
+    assert [run.system for run in asked] == ["TRM", "PTRM"]  # PTRM needs TRM's weights
+    assert "| GRAM | 0.750 | 1 |" in capsys.readouterr().out
+    assert len(json.loads((places["results"] / "table_1_cpu.json").read_text())) == 2
+    asked.clear()
+    monkeypatch.setattr(sys, "argv", [*arguments, "--again"])
+    tables.main()
+    assert [run.system for run in asked] == ["TRM", "GRAM", "PTRM"]
+
+
+def test_depth_and_width_from_the_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(figure_text, "STEPS", 4)
+    monkeypatch.setattr(figure_text, "SAMPLES", 3)
+    made = run(tmp_path, "sudoku", "GRAM")
+    table = tables.Table("Depth and width", ("TRM", "GRAM"), (tables.Column("sudoku", "4×4", made.preset, ()),), None)
+    places = (tmp_path / "results", tmp_path / "document.md")
+    assert "GRAM" not in figure_text.write("cpu", table, [made], *places)
+    perform(made)
+    text = figure_text.write("cpu", table, [made], *places)
+    (record,) = json.loads((places[0] / "figure_4_cpu.json").read_text())
+    assert (record["depths"], record["widths"]) == ([1, 2, 4], [1, 2, 3])
+    assert f"| GRAM | {' | '.join(f'{value:.3f}' for value in record['one'])} |" in text
+    assert record["selected"][-1][0] == pytest.approx(record["one"][-1], abs=1e-6)
+    assert (made.folder / "depth_and_width.png").exists()
 
 
 @pytest.mark.parametrize(
