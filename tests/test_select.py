@@ -441,6 +441,7 @@ def test_evaluate() -> None:
             "coverage_all": (1 + 1 / 2 + 2 / 3 + 0) / 4,
             "coverage_ceiling": ((1 - (1 / 2) ** 4) + (1 - (2 / 3) ** 4)) / 2,
             "conflicts": 9 / 4,
+            "selected_conflicts": 2,
             "num_test": 4,
             "num_samples": 4,
         }
