@@ -19,7 +19,7 @@ import platform
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -106,8 +106,13 @@ def check(size: str, relations: bool = True, tolerance: float = 1e-3) -> None:
             raise AssertionError(f"plain differs from the project in a tensor {tuple(own.shape)}")
 
 
-def run_case(size: str, settings: Sequence[str], repeats: int, clock: str, relations: bool) -> dict[str, Any]:
-    """Times of a case: milliseconds, examples per second, ratio to plain, share of the floor."""
+def run_case(
+    size: str, settings: Sequence[str], repeats: int, clock: str, relations: bool, stack: ExitStack
+) -> dict[str, Any]:
+    """Times of a case: milliseconds, examples per second, ratio to plain, share of the floor.
+
+    The stack is left with the compiled models.
+    """
     case = CASES[size]
     check(size, relations)
     task, model, guide = build(size, relations=relations)
@@ -134,8 +139,7 @@ def run_case(size: str, settings: Sequence[str], repeats: int, clock: str, relat
 
             ways[f"products {'bf16' if bf16 else 'float32'}"] = replay
         if compile:
-            model = run.segment.model
-            model.core.compile(dynamic=False)
+            stack.enter_context(compiled(run.segment.model))
             start = time.perf_counter()
             update()
             compile_seconds[name] = time.perf_counter() - start
@@ -215,7 +219,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     table = Table("D,B,L,K,T", "way", "examples/s", "÷ plain", "share of the floor")
     for size in options.sizes:
         torch.manual_seed(0)
-        result = run_case(size, options.settings, options.repeats, options.clock, not options.no_relations)
+        with ExitStack() as stack:
+            relations = not options.no_relations
+            result = run_case(size, options.settings, options.repeats, options.clock, relations, stack)
         document.setdefault("cases", {})[size] = {**CASES[size], **result}
         for name, found in result.items():
             ratio = f"{found['median']:.2f} ({found['min']:.2f}–{found['max']:.2f})"
