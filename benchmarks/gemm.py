@@ -58,4 +58,5 @@ def floor(run: Callable[[], Any]) -> tuple[Callable[[], None], int]:
 
 
 def _random(shape: tuple[int, ...], stride: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    return torch.empty_strided(shape, stride, dtype=dtype).normal_()
+    length = 1 + sum((size - 1) * step for size, step in zip(shape, stride, strict=True))
+    return torch.randn(length).to(dtype).as_strided(shape, stride)
