@@ -17,6 +17,7 @@ import gram_ppl as gp
 from gram_ppl import checkpoint, features
 from gram_ppl.checkpoint import MODEL_FILE
 from gram_ppl.cli.measuring import measure
+from gram_ppl.infer import depth
 from gram_ppl.poutine import Temperature
 from gram_ppl.presets import Preset
 from gram_ppl.select import SELECTORS
@@ -36,7 +37,7 @@ class Run:
         preset: its settings.
         system: name of the row.
         seed: of data, weights and noise.
-        minutes: budget of training; None for the preset's own number of updates.
+        minutes: budget of training in processor time; None for the preset's own number of updates.
     """
 
     root: Path
@@ -125,8 +126,9 @@ def _arguments(run: Run, **changes: Any) -> dict[str, Any]:
     return {"evaluate_steps": _test_steps(run.preset, SYSTEMS[run.system])} | options | changes | {"progress": False}
 
 
-def _test_steps(preset: Preset, system: System) -> int:
-    return int(system.test.get("steps", preset.steps))
+def _test_steps(preset: Preset, system: System) -> int | None:
+    steps: int | None = system.test.get("steps", preset.steps)
+    return steps
 
 
 def _train(run: Run, made: Made, task: Task, updates: int) -> None:
@@ -138,15 +140,15 @@ def _train(run: Run, made: Made, task: Task, updates: int) -> None:
 
 
 def _seconds_an_update(run: Run, task: Task, few: int = 5, more: int = 25) -> float:
-    """Of training, measured on a throwaway model; the difference of two runs leaves the start out."""
+    """Processor seconds of training, measured on a throwaway model; the difference of two leaves the start out."""
     taken = []
     for updates in (2, few, more):
         made = SYSTEMS[run.system].make(run.preset, task, run.seed)
-        start = time.perf_counter()
+        start = time.process_time()
         gp.fit(
             made.model, made.guide, task, objective=made.objective, **_arguments(run, updates=updates, evaluations=0)
         )
-        taken.append(time.perf_counter() - start)
+        taken.append(time.process_time() - start)
     return max(1e-6, (taken[2] - taken[1]) / (more - few))
 
 
@@ -159,6 +161,7 @@ def judge(model: Any, task: Task, preset: Preset, system: System, seed: int) -> 
         noise = options.pop("noise", None if preset.temperature == 1.0 else Temperature(preset.temperature))
         options = {"num_samples": preset.samples, "halt": preset.halt, "retry": preset.retry} | options
         return gp.metrics.evaluate(model, task, x=x, steps=steps, select=select, noise=noise, **options, seed=seed)
+    steps = depth(model) if steps is None else steps
     start = time.perf_counter()
     found = measure(model, task, x, samples=preset.samples, steps=steps, temperature=preset.temperature, seed=seed)
     found |= {"seconds": time.perf_counter() - start, "network_calls": preset.samples * steps * model.step_calls}

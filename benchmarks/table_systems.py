@@ -14,6 +14,7 @@ from torch import nn
 
 import gram_ppl as gp
 from gram_ppl import guides, models
+from gram_ppl.halt import Never
 from gram_ppl.models import NoNoise, NoVariance, UnboundedNoise, ZeroMeanNoise
 from gram_ppl.nn import Attention
 from gram_ppl.poutine import ExtraNoise
@@ -39,7 +40,7 @@ class System:
     Args:
         make: from the column's preset, its task and a seed to model, guide and objective.
         test: further arguments of :func:`gram_ppl.metrics.evaluate`; the preset's steps, temperature and halting where
-            it says nothing.
+            it says nothing, and the model's own depth for ``steps`` None.
         fit: other arguments of :func:`gram_ppl.fit` than the column's.
         weights: the system whose trained weights this one uses.
         paper: its name in the paper's tables.
@@ -96,6 +97,40 @@ def _looped(preset: Preset, task: Task, seed: int) -> Made:
     return plain(models.LoopedTransformer, "layers", loops=loops)(preset, task, seed)
 
 
+def matched(
+    kind: Callable[..., Any],
+    guide: Callable[..., nn.Module],
+    objective: Callable[[], Any],
+    *,
+    layers: int = 2,
+    times: float = 1.0,
+    **arguments: Any,
+) -> Make:
+    """A model of other make with as many parameters as the column's GRAM, ``times`` them: by its hidden units."""
+
+    def make(preset: Preset, task: Task, seed: int) -> Made:
+        wanted = times * _size(gram()(preset, task, seed).model)
+        options = {**backbone(preset, task), "layers": layers, "seed": seed, **arguments}
+        few, more = (_size(kind(task.spec, **options | {"hidden": hidden})) for hidden in (8, 16))
+        hidden = max(8, 8 + round((wanted - few) / (more - few) * 8))
+        model = kind(task.spec, **options | {"hidden": hidden})
+        return Made(model, guide(model), objective())
+
+    return make
+
+
+def _size(model: nn.Module) -> int:
+    return sum(weights.numel() for weights in model.parameters())
+
+
+def _bound() -> Any:
+    return gp.SegmentELBO(beta=1.0, balance=None)
+
+
+def _hybrid() -> Any:
+    return gp.DenoisingELBO(auxiliary=0.01)
+
+
 def _no_posterior(model: Any, *, seed: int) -> nn.Module:
     return guides.Empty(model)
 
@@ -119,6 +154,9 @@ END_ONLY: dict[str, Any] = {
     "supervision": 1,
     "window": False,
 }
+# A chain runs to its end, without the noise and the halting of the column's GRAM.
+WHOLE: dict[str, Any] = {"steps": None, "noise": None, "halt": Never(), "retry": None}
+LAST_WEIGHTS: dict[str, Any] = {"evaluations": 0}
 RECURSION = ("layers", "low_steps", "transitions", "supervision")
 
 SYSTEMS: dict[str, System] = {
@@ -130,6 +168,16 @@ SYSTEMS: dict[str, System] = {
     "TRM, random z_0": System(plain(models.TRM, *RECURSION), test={"restart": True}, weights="TRM"),
     "TRM, sampled decoding": System(plain(models.TRM, *RECURSION), test={"sample": True}, weights="TRM"),
     "PTRM": System(plain(models.TRM, *RECURSION), test={"noise": ExtraNoise(0.3), "select": "best"}, weights="TRM"),
+    "Autoregressive": System(matched(models.Autoregressive, guides.Empty, gp.SegmentELBO), test=WHOLE),
+    "MDLM": System(matched(models.MDLM, guides.Noising, gp.DenoisingELBO), test=WHOLE, fit=LAST_WEIGHTS),
+    "D3PM, uniform": System(matched(models.D3PM, guides.Noising, _hybrid), test=WHOLE, fit=LAST_WEIGHTS),
+    "D3PM, uniform, 5 times the size": System(
+        matched(models.D3PM, guides.Noising, _hybrid, layers=6, times=5), test=WHOLE, fit=LAST_WEIGHTS
+    ),
+    "D3PM, absorbing": System(
+        matched(models.D3PM, guides.Noising, _hybrid, kernel=models.Absorbing()), test=WHOLE, fit=LAST_WEIGHTS
+    ),
+    "VAE": System(matched(models.VAE, guides.Recognition, _bound), test=WHOLE),
     "GRAM": System(gram()),
     # Ablations of GRAM, table 3 of the paper and ours.
     "without hierarchy": System(gram(hierarchy=False)),

@@ -15,6 +15,7 @@ METRICS = {
     "coverage": ("coverage, several solutions", 3),
     "coverage_ceiling": ("its ceiling", 3),
     "conflicts": ("conflicts", 1),
+    "selected_conflicts": ("conflicts of the vote", 1),
     "fid": ("FID", 1),
     "inception_score": ("IS", 2),
     "distinct": ("distinct", 0),

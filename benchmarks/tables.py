@@ -79,7 +79,10 @@ QUEENS = Column(
     SEVERAL + COST,
 )  # fmt: skip
 COLOURING = Column(
-    "colouring8", "colouring, 8 nodes", presets.get("coloring", "cpu"), (*SEVERAL[:3], "conflicts", *COST)
+    "colouring8",
+    "colouring, 8 nodes",
+    presets.get("coloring", "cpu"),
+    (*SEVERAL[:3], "conflicts", "selected_conflicts", *COST),
 )
 GRIDS = Column(
     "grids4", "4×4 grids from nothing", presets.get("unconditional", "cpu"),
@@ -101,15 +104,16 @@ LAPTOP = tuple(
         ("queens8", "8 queens", "queens", {"fit.updates": 38_000, "fit.lr": 0.0015}, 772, UNTIL_CONFIDENT,
          SEVERAL + COST),
         ("colouring8", "colouring, 8 nodes", "coloring", {"fit.updates": 55_000}, 255, {},
-         (*SEVERAL[:3], "conflicts", *COST)),
+         (*SEVERAL[:3], "conflicts", "selected_conflicts", *COST)),
         ("colouring10", "colouring, 10 nodes", "coloring", {"fit.updates": 45_000, "task.n": 10}, 192, {},
-         (*SEVERAL[:3], "conflicts", *COST)),
+         (*SEVERAL[:3], "conflicts", "selected_conflicts", *COST)),
         ("queens10", "10 queens", "queens", {"fit.updates": 22_000, "fit.lr": 0.0015, "task.n": 10}, 500,
          UNTIL_CONFIDENT, SEVERAL + COST),
     )
 )  # fmt: skip
 
 DETERMINISTIC = ("Direct, 8 layers", "Direct, 32 layers", "Looped Transformer", "HRM", "TRM")
+GENERATIVE = ("Autoregressive", "MDLM")
 TRM_AT_TEST_TIME = ("TRM, random z_0", "TRM, sampled decoding", "PTRM")
 ABLATIONS = (
     "GRAM", "without hierarchy", "without deep supervision", "without both", "Looped Transformer", "no guidance",
@@ -119,16 +123,21 @@ ABLATIONS = (
 
 TABLES: dict[tuple[str, str], Table] = {
     ("1", "cpu"): Table(
-        "Several solutions (table 1)", (*DETERMINISTIC, *TRM_AT_TEST_TIME, "GRAM"),
-        (SUDOKU, QUEENS, COLOURING), 3,
+        "Several solutions (table 1)", (*DETERMINISTIC, *TRM_AT_TEST_TIME, *GENERATIVE, "GRAM"),
+        (SUDOKU, QUEENS, COLOURING), 0.45,
     ),
     ("1", "laptop"): Table("Several solutions, the paper's protocol (table 1)", ("GRAM",), LAPTOP, None),
     ("2", "cpu"): Table(
-        "Pictures from nothing (table 2)", ("no guidance", "GRAM"), (DIGITS,), 3
+        "Pictures from nothing (table 2)", ("no guidance", "VAE", "MDLM", "D3PM, uniform", "GRAM"), (DIGITS,), 1.5
     ),
-    ("3", "cpu"): Table("Ablations (table 3)", ABLATIONS, (SUDOKU, QUEENS), 1.5),
-    ("8", "cpu"): Table("One solution (table 8)", (*DETERMINISTIC, *TRM_AT_TEST_TIME, "GRAM"), (UNIQUE,), 3),
-    ("9", "cpu"): Table("Boards from nothing (table 9)", ("no guidance", "GRAM"), (GRIDS,), 3),
+    ("3", "cpu"): Table("Ablations (table 3)", ABLATIONS, (SUDOKU, QUEENS), 0.5),
+    ("8", "cpu"): Table("One solution (table 8)", (*DETERMINISTIC, *TRM_AT_TEST_TIME, "GRAM"), (UNIQUE,), 1),
+    ("9", "cpu"): Table(
+        "Boards from nothing (table 9)",
+        ("no guidance", "VAE", "Autoregressive", "MDLM", "D3PM, absorbing", "D3PM, uniform",
+         "D3PM, uniform, 5 times the size", "GRAM"),
+        (GRIDS,), 1,
+    ),
 }  # fmt: skip
 
 

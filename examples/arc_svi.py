@@ -13,7 +13,7 @@ import typer
 from rich import print
 
 import gram_ppl as gp
-from gram_ppl import presets, report
+from gram_ppl import interrupt, presets, report
 from gram_ppl.cli.options import Out, Relations, Resume, Samples, Seed, Steps, Updates
 
 
@@ -40,7 +40,7 @@ def main(
     seed: Seed = 0,
 ) -> None:
     """Train, answer the evaluation tasks' test inputs in all versions, vote, score."""
-    with report.plain_errors():
+    with report.plain_errors(), interrupt.resumable(out):
         if copy:
             copied(gp.tasks.ARC(version, root, only=only or None), out)
             return

@@ -11,7 +11,7 @@ import typer
 from rich import print
 
 import gram_ppl as gp
-from gram_ppl import presets, report
+from gram_ppl import interrupt, presets, report
 from gram_ppl.cli.options import Out, Relations, Resume, Samples, Seed, Steps, Updates
 
 ENCODERS = {"nodes": gp.models.NodeTokens(), "edges": gp.models.Tokens()}
@@ -30,7 +30,7 @@ def main(
     seed: Seed = 0,
 ) -> None:
     """Train, colour unseen graphs, show one with its colourings."""
-    with report.plain_errors():
+    with report.plain_errors(), interrupt.resumable(out):
         if tokens not in ENCODERS:
             raise ValueError(f"--tokens: expected nodes or edges, found {tokens!r}")
         changes = {"task.n": nodes, "task.p": p, "fit.updates": updates}

@@ -10,7 +10,7 @@ import typer
 from rich import print
 
 import gram_ppl as gp
-from gram_ppl import presets, report
+from gram_ppl import interrupt, presets, report
 from gram_ppl.cli.options import HeldOut, Out, Relations, Resume, Samples, Seed, Steps, Updates
 
 
@@ -27,7 +27,7 @@ def main(
     seed: Seed = 0,
 ) -> None:
     """Train, solve unseen mazes, show one with several shortest paths."""
-    with report.plain_errors():
+    with report.plain_errors(), interrupt.resumable(out):
         changes = {"task": {"num_validation": 100, "root": root}} if root else {}
         changes |= {"task.size": (30, 30) if root else (side, side), "task.num_test": held_out}
         changes |= {"model.mixer.relations": relations, "fit.updates": updates}

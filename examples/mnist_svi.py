@@ -10,7 +10,7 @@ import typer
 from rich import print
 
 import gram_ppl as gp
-from gram_ppl import features, presets, report
+from gram_ppl import features, interrupt, presets, report
 from gram_ppl.cli.options import Out, Relations, Resume, Seed, Steps, Updates
 
 
@@ -25,7 +25,7 @@ def main(
     seed: Seed = 0,
 ) -> None:
     """Train, generate pictures, measure FID and inception score with a LeNet trained on the same data."""
-    with report.plain_errors():
+    with report.plain_errors(), interrupt.resumable(out):
         changes = {"task.root": root, "model.mixer.relations": relations, "fit.updates": updates}
         preset = presets.get("mnist", settings=changes)
 

@@ -10,7 +10,7 @@ import typer
 from rich import print
 
 import gram_ppl as gp
-from gram_ppl import presets, report
+from gram_ppl import interrupt, presets, report
 from gram_ppl.cli.options import HeldOut, Out, Relations, Resume, Samples, Seed, Steps, Updates
 
 
@@ -28,7 +28,7 @@ def main(
     seed: Seed = 0,
 ) -> None:
     """Train, complete unseen boards, show one with several completions."""
-    with report.plain_errors():
+    with report.plain_errors(), interrupt.resumable(out):
         changes = {"task.n": n, "task.removed": removed or None, "task.tokens": tokens}
         changes |= {"task.num_validation": 20 if n < 7 else None}
         changes |= {"model.mixer.relations": relations, "fit.updates": updates}

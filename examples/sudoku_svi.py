@@ -4,6 +4,8 @@ Without options: 4×4 puzzles, one or many solutions each, in minutes on a CPU; 
 """
 
 import json
+import shlex
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,8 +14,9 @@ import typer
 from rich import print
 
 import gram_ppl as gp
-from gram_ppl import presets, report
+from gram_ppl import interrupt, presets, report
 from gram_ppl.cli.options import Out, Samples, Seed, Updates
+from gram_ppl.run_folder import locked
 
 
 def settings(run: dict[str, Any]) -> presets.Preset:
@@ -65,7 +68,8 @@ def main(
     seed: Seed = 0,
 ) -> None:
     """Train, solve held-out puzzles, show one with several answers, leave checkpoint, metrics.json and a picture."""
-    with report.plain_errors():
+    again = f"python {sys.argv[0]} --resume {shlex.quote(str(resume or out))}"
+    with report.plain_errors(), interrupt.resumable(resume or out, again):
         cuda = torch.cuda.is_available()
         run = {"box": box or ((3, 3) if cuda or data else (2, 2)), "data": data, "held_out": held_out}
         run |= {"updates": updates, "samples": samples, "steps": steps, "compare": compare, "seed": seed, "cuda": cuda}
@@ -74,10 +78,9 @@ def main(
         preset = settings(run)
         task = gp.tasks.Sudoku(**preset.task)
         own = None if puzzle is None else task.parse(puzzle)
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "run.json").write_text(json.dumps(run, indent=2))
-
-        model, metrics = train(preset, task, out, resume is not None, run["seed"])
+        with locked(out):
+            (out / "run.json").write_text(json.dumps(run, indent=2))
+            model, metrics = train(preset, task, out, resume is not None, run["seed"])
         columns = {"GRAM": metrics}
         if run["compare"]:
             _, metrics = train(preset, task, out / "deterministic", resume is not None, run["seed"], deterministic=True)

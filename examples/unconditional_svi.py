@@ -11,7 +11,7 @@ import typer
 from rich import print
 
 import gram_ppl as gp
-from gram_ppl import presets, report
+from gram_ppl import interrupt, presets, report
 from gram_ppl.cli.options import Out, Relations, Resume, Samples, Seed, Steps, Updates
 
 
@@ -27,7 +27,7 @@ def main(
     seed: Seed = 0,
 ) -> None:
     """Train, generate boards, count the valid and the different ones."""
-    with report.plain_errors():
+    with report.plain_errors(), interrupt.resumable(out):
         queens = task == "queens"
         changes = {"task.game": task, "task.side": side or (8 if queens else None)}
         changes |= {"model.mixer.relations": relations, "fit.updates": updates}

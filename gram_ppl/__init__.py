@@ -3,6 +3,7 @@
 from . import bounds, features, guides, halt, metrics, models, nn, poutine, report, select, tasks
 from .arviz_adapter import to_arviz
 from .checkpoint import CheckpointError, load, save
+from .denoising import DenoisingELBO
 from .guide import Guide
 from .heads import HeadTrainer, fit_heads
 from .infer import generate, rollout, solve, trajectories
@@ -17,6 +18,7 @@ __all__ = [
     "Answers",
     "Batch",
     "CheckpointError",
+    "DenoisingELBO",
     "Guide",
     "HeadTrainer",
     "History",

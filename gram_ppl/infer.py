@@ -71,7 +71,7 @@ def rollout(
         model: the program p(y, τ | x).
         x: inputs, ``[B, L_in]``.
         num_samples: N.
-        steps: supervision steps, any number; the model's N_sup if not given.
+        steps: supervision steps, any number; the model's :func:`depth`, N_sup, if not given.
         chunk: rows of a batch; by default as many as fit the processor's cache, or plenty on CUDA.
         halt: when a trajectory stops before ``steps``; see :mod:`gram_ppl.halt`.
         noise: a handler to run under, as :class:`gram_ppl.poutine.Temperature`.
@@ -117,7 +117,12 @@ def _checked(model: Any, x: Tensor, *, steps: int | None, **numbers: int | None)
             raise ValueError(f"{name} must be at least 1, got {value}")
     if x.dim() != 2:
         raise ValueError(f"x must have shape [B, L_in], got {tuple(x.shape)}")
-    return model, int(model.supervision) if steps is None else steps
+    return model, depth(model) if steps is None else steps
+
+
+def depth(model: Any) -> int:
+    """Supervision steps of a trajectory: N_sup, or the model's own ``depth`` where it ends by itself."""
+    return int(getattr(model, "depth", model.supervision))
 
 
 def _start(seed: int | None) -> int:
@@ -148,7 +153,7 @@ def _walk(
         return Latent(*(streams.normal(part) for part in z)) if restart else z
 
     latent = initial(len(x))
-    chance = _gumbel(streams, program.answer(latent.h).base_dist.logits) if sample else None  # [B·N, L_out, vocab_out]
+    chance = streams.gumbel(program.answer(latent.h).base_dist.logits) if sample else None  # [B·N, L_out, vocab_out]
     heads: Any = getattr(program, "heads", None)
     if heads is None:
         heads = getattr(program, "judge", None)  # of a model that has its own
@@ -188,14 +193,6 @@ def _walk(
         yield step, ran
         if active is not None and not len(active):
             return
-
-
-def _gumbel(streams: Streams, like: Tensor) -> Tensor:
-    """Standard Gumbel noise of each row: -log(-log U) with U = Φ(a standard normal number).
-
-    The argmax of logits plus such noise is a sample of the categorical distribution.
-    """
-    return -(-torch.special.log_ndtr(streams.normal(like))).log()
 
 
 def _updated(whole: Tensor | None, part: Tensor | None, rows: Tensor) -> Tensor | None:
@@ -285,7 +282,7 @@ def solve(
         if mode not in MODES:
             raise ValueError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
         preset, program = MODES[mode], cast(Any, model)
-        steps = preset.depth * program.supervision if steps is None else steps
+        steps = preset.depth * depth(program) if steps is None else steps
         noise = preset.noise(steps) if noise is None else noise
         select = select or preset.select
     select = select or MajorityVote()

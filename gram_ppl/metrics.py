@@ -11,7 +11,7 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
 
 from .halt import Halt, Never
-from .infer import solve
+from .infer import depth, solve
 from .poutine import Anneal, Temperature
 from .select import Selector, distinct
 from .tasks.base import Task
@@ -59,9 +59,10 @@ def evaluate(
         oracle), ``coverage`` (distinct valid answers ÷ solutions, mean over the inputs with several solutions;
         absent if there is none), ``coverage_all`` (the same over all inputs), ``coverage_ceiling`` (what N draws
         of an ideal uniform sampler would cover in expectation, inputs with several solutions), ``conflicts`` (summed
-        over the inputs, mean over the N samples, as in the paper's tables), ``steps`` (supervision steps of a
-        trajectory, mean), ``network_calls`` (evaluations of f_L and f_H, all trajectories together; absent for models
-        that don't say what a step costs), ``seconds`` (of rollouts and selection), ``num_test``, ``num_samples``.
+        over the inputs, mean over the N samples), ``selected_conflicts`` (those of the selected answers), ``steps``
+        (supervision steps of a trajectory, mean), ``network_calls`` (evaluations of f_L and f_H, all trajectories
+        together; absent for models that don't say what a step costs), ``seconds`` (of rollouts and selection),
+        ``num_test``, ``num_samples``.
     """
     x = task.inputs("test") if x is None else x
     start = time.perf_counter()
@@ -83,6 +84,7 @@ def evaluate(
         "pass_at_n": valid.any(dim=-1).double().mean().item(),
         "coverage_all": share.double().mean().item(),
         "conflicts": task.conflicts(x[:, None], out.tokens).sum(dim=0).double().mean().item(),
+        "selected_conflicts": float(task.conflicts(x, answers.tokens.to(x.device)).sum()),
         "steps": out.steps.double().mean().item(),
         "seconds": seconds,
         "num_test": len(x),
@@ -132,8 +134,8 @@ def tune(
         ValueError: no candidate, or a measure that :func:`evaluate` does not give.
     """
     if candidates is None:
-        depth: Any = model.supervision if steps is None else steps
-        falling = (Anneal(1.5, 0.0, depth), Anneal(1.5, 0.5, depth))
+        last = depth(model) if steps is None else steps
+        falling = (Anneal(1.5, 0.0, last), Anneal(1.5, 0.5, last))
         candidates = [Temperature(value) for value in (1.0, 0.5, 0.75, 1.25, 1.5, *falling)]
     if not candidates:
         raise ValueError("tune needs at least one candidate")

@@ -74,8 +74,17 @@ class AttentionMixer(nn.Module):
 
     cos_sin: Tensor | None
     related: Tensor  # [R, L, L]
+    hidden: Tensor | None  # [L, L], 0 where row may read column, else -inf
 
-    def __init__(self, width: int, length: int, relations: Tensor | None, per_example: int, options: Attention) -> None:
+    def __init__(
+        self,
+        width: int,
+        length: int,
+        relations: Tensor | None,
+        per_example: int,
+        options: Attention,
+        seen: Tensor | None = None,
+    ) -> None:
         super().__init__()
         if width % options.heads:
             raise ValueError(f"width {width} is not a multiple of heads {options.heads}")
@@ -84,6 +93,8 @@ class AttentionMixer(nn.Module):
         self.out = nn.Linear(width, width, bias=False)
         head_width = width // options.heads
         self.register_buffer("cos_sin", rotary(length, head_width) if options.rope else None, persistent=False)
+        hidden = None if seen is None else torch.zeros(length, length).masked_fill(~seen, -torch.inf)
+        self.register_buffer("hidden", hidden, persistent=False)
         self.relation: nn.Parameter | None = None
         static = torch.zeros(0, length, length) if relations is None else relations.float()
         count = static.shape[0] + per_example
@@ -96,14 +107,16 @@ class AttentionMixer(nn.Module):
             self.register_buffer("related", static, persistent=False)
 
     def bias(self, related: Tensor | None = None) -> Tensor | None:
-        """The relation bias of the attention logits, None without relations.
+        """The bias of the attention logits, None where there are no relations and every token may read all others.
 
         ``[H, L, L]``; with relations of each example ``[B, R', L, L]`` behind the task's own, ``[B, H, L, L]``.
         """
         if self.relation is None:
-            return None
+            return None if self.hidden is None else self.hidden.expand(self.heads, -1, -1)
         count, length, _ = self.related.shape
         bias = (self.relation[:, :count] @ self.related.flatten(1)).view(-1, length, length)
+        if self.hidden is not None:
+            bias = bias + self.hidden
         return bias if related is None else bias + torch.einsum("hr,brij->bhij", self.relation[:, count:], related)
 
     def forward(self, x: Tensor, related: Tensor | None = None) -> Tensor:
@@ -143,9 +156,19 @@ class Attention:
     relations: bool = True
     relation_init: float = 5.0
 
-    def build(self, width: int, length: int, relations: Tensor | None, per_example: int = 0) -> nn.Module:
-        """The module for ``[..., length, width]``, relations ``[R, length, length]`` and R' more of each example."""
-        return AttentionMixer(width, length, relations, per_example, self)
+    def build(
+        self,
+        width: int,
+        length: int,
+        relations: Tensor | None,
+        per_example: int = 0,
+        seen: Tensor | None = None,
+    ) -> nn.Module:
+        """The module for ``[..., length, width]``, relations ``[R, length, length]`` and R' more of each example.
+
+        ``seen [length, length]`` bool: which tokens (columns) each token (row) may read, all if not given.
+        """
+        return AttentionMixer(width, length, relations, per_example, self, seen)
 
 
 @dataclass(frozen=True)

@@ -104,8 +104,7 @@ class SegmentELBO(TraceMeanField_ELBO):
         Raises:
             ValueError: a charged posterior is not reparametrized, so its gradient would be wrong in silence.
         """
-        observed = model_trace.nodes["y"]
-        nll = -observed["fn"].log_prob(observed["value"])
+        nll = -_weighted(model_trace.nodes["y"])
         kl = balanced = torch.zeros_like(nll)
         for name, site in guide_trace.nodes.items():
             if site["type"] != "sample" or name not in model_trace.nodes:
@@ -113,9 +112,10 @@ class SegmentELBO(TraceMeanField_ELBO):
             q, p = site["fn"], model_trace.nodes[name]["fn"]
             if q is p or not model_trace.nodes[name]["infer"].get("charged", False):
                 continue
-            if not q.has_rsample:
+            if not q.has_rsample and q.log_prob(site["value"]).requires_grad:
                 raise ValueError(f"the posterior at {name!r} has no reparametrized samples, so no gradient either")
-            plain, mixed = self.divergence(q, p, site["value"])
+            both = self.divergence(q, p, site["value"])
+            plain, mixed = (scale_and_mask(part, site["scale"], site["mask"]) for part in both)
             kl, balanced = kl + plain, balanced + mixed
         return nll, kl, balanced
 
@@ -142,8 +142,13 @@ class SegmentELBO(TraceMeanField_ELBO):
         loss = nll + self.beta * balanced
         for name, site in model_trace.nodes.items():
             if site["type"] == "sample" and site["is_observed"] and name != "y":
-                loss = loss - scale_and_mask(site["fn"].log_prob(site["value"]), site["scale"], site["mask"])
+                loss = loss - _weighted(site)
         return loss.mean() / model_trace.nodes["y"]["value"].shape[-1]
+
+
+def _weighted(site: Any) -> Tensor:
+    """The log density of a site in its scale and mask, of each row."""
+    return scale_and_mask(site["fn"].log_prob(site["value"]), site["scale"], site["mask"])
 
 
 def _kl(q: Any, p: Any, value: Tensor) -> Tensor:

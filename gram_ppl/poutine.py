@@ -68,13 +68,14 @@ class Record(TraceMessenger):
 class Temperature(Messenger):
     """Scales the standard deviation of the prior's noise, at every site that has a proposal.
 
-    1 changes nothing, 0 leaves the mean path. Above 1 answers are more various, below 1 more alike.
+    1 changes nothing, 0 leaves the mean path. Above 1 answers are more various, below 1 more alike. Logits of
+    categorical sites are divided by it.
 
     Args:
         value: the factor, or a function of the number of the supervision step, counted from 0 (:class:`Anneal`).
 
     Raises:
-        ValueError: a negative factor, or noise that is not Gaussian.
+        ValueError: a negative factor, or noise that is neither Gaussian nor categorical.
     """
 
     def __init__(self, value: float | Callable[[int], float]) -> None:
@@ -91,8 +92,12 @@ class Temperature(Messenger):
             return
         fn, factor = msg["fn"], _scale(self.value, msg["infer"].get("step", 0), self)
         base = getattr(fn, "base_dist", fn)
+        if isinstance(base, torch.distributions.Categorical):
+            sharp = base.logits / max(factor, 1e-6)
+            msg["fn"] = dist.Categorical(logits=sharp).to_event(fn.event_dim)
+            return
         if not isinstance(base, torch.distributions.Normal):
-            raise ValueError(f"{self} needs Gaussian noise, and {msg['name']!r} is {base}")
+            raise ValueError(f"{self} needs Gaussian or categorical noise, and {msg['name']!r} is {base}")
         if factor == 0:
             msg["fn"] = dist.Delta(base.loc).to_event(fn.event_dim)
         elif factor != 1:
@@ -155,10 +160,10 @@ def _scale(value: float | Callable[[int], float], step: int, owner: object) -> f
 
 
 class Streams(Messenger):
-    """Every row of the batch draws its Gaussian noise from a stream of its own, and y is its most probable value.
+    """Every row of the batch draws its noise from a stream of its own, and y is its most probable value.
 
     What a trajectory does then depends on its own seed only, not on the rows beside it. It acts after all other
-    handlers, wherever they stand; sites of other families than the Normal draw from torch's global generator.
+    handlers, wherever they stand; sites that are neither Normal nor categorical draw from torch's global generator.
     On the CPU each row has a generator; on CUDA all rows share one, and the draws of absent rows are dropped.
 
     Args:
@@ -187,6 +192,13 @@ class Streams(Messenger):
             target.normal_(generator=self.generators[row])
         return noise
 
+    def gumbel(self, like: Tensor) -> Tensor:
+        """Standard Gumbel noise of the rows present, -log(-log U) with U = Φ(a standard normal number).
+
+        The argmax of logits plus such noise is a sample of the categorical distribution.
+        """
+        return -(-torch.special.log_ndtr(self.normal(like))).log()
+
     def __enter__(self) -> Streams:
         _PYRO_STACK.insert(0, self)
         return self
@@ -205,6 +217,8 @@ class Streams(Messenger):
             msg["value"] = base.logits.argmax(dim=-1)
         elif type(base) in (dist.Normal, torch.distributions.Normal):
             msg["value"] = torch.addcmul(base.loc, base.scale, self.normal(base.loc))
+        elif isinstance(base, torch.distributions.Categorical):
+            msg["value"] = (base.logits + self.gumbel(base.logits)).argmax(dim=-1)
 
 
 def register(name: str, module: nn.Module) -> None:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.columns import Columns
 from rich.console import Console
 from rich.table import Table
@@ -85,6 +86,6 @@ def plain_errors() -> Iterator[None]:
     """Bad input and stopped runs: one sentence on standard error and exit code 2 instead of a traceback."""
     try:
         yield
-    except (ValueError, OSError, NonFiniteLoss) as error:
+    except (ValueError, OSError, NonFiniteLoss, torch.OutOfMemoryError) as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(2)

@@ -19,19 +19,16 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from . import checkpoint, compilation
+from . import checkpoint, compilation, interrupt
+from .descriptions import difference
+from .faults import NonFiniteLoss, not_finite, out_of_memory
 from .heads import HeadTrainer
 from .infer import rollout
 from .numerics import fast, send
 from .objective import LogLinear, Segment, SegmentELBO
+from .run_folder import STATE_FILE, locked
 from .state import Batch, Latent
 from .tasks.base import Task
-
-STATE_FILE = "state.safetensors"
-
-
-class NonFiniteLoss(RuntimeError):
-    """The loss or its gradient became NaN or infinite; the message says at which update and site."""
 
 
 class Record(NamedTuple):
@@ -119,6 +116,11 @@ def fit(
         ValueError: an argument out of range.
         CheckpointError: nothing to resume, or a state that belongs to other settings.
         NonFiniteLoss: the loss became NaN or infinite; nothing was overwritten after the last good checkpoint.
+        FolderInUse: another process trains in ``out``.
+        Stopped: Ctrl-C or SIGTERM; with ``out`` the update in flight was finished and the state written first. It is
+            a KeyboardInterrupt.
+        torch.OutOfMemoryError: the accelerator's memory is too small; the message says which batch size to try.
+        OSError: the state could not be written; the one before is whole.
     """
     settings = {
         "updates": updates, "batch_size": batch_size, "seed": seed, "lr": lr, "weight_decay": weight_decay,
@@ -130,25 +132,31 @@ def fit(
     compile = compilation.pays(trainer.device) if compile is None else compile
     folder = None if out is None else Path(out)
     checkpoint_every = checkpoint_every or max(1, updates // 50)
-    if resume:
-        if folder is None:
-            raise ValueError("resume=True needs out=, the folder to resume from")
-        trainer.restore(folder)
-    with compilation.compiled(model) if compile else nullcontext(), _bar(progress) as bar:
+    if resume and folder is None:
+        raise ValueError("resume=True needs out=, the folder to resume from")
+    fast_core = compilation.compiled(model) if compile else nullcontext()
+    with locked(folder), interrupt.deferred(folder) as request, fast_core, _bar(progress) as bar:
+        if resume and folder is not None:
+            trainer.restore(folder)
         line = bar.add_task("", total=updates, completed=trainer.update, note="")
         while trainer.update < updates:
             try:
                 record = trainer.step()
             except NonFiniteLoss as error:
                 raise NonFiniteLoss(f"{error}; {trainer.last_good(folder)}") from None
+            except torch.OutOfMemoryError as error:
+                kept = trainer.last_good(folder)
+                raise out_of_memory(trainer.update, batch_size, trainer.supervision, kept) from error
             bar.advance(line)
             if record is not None:
                 bar.update(line, note=f"{trainer.update / trainer.seconds:.1f} updates/s  {_note(record)}")
                 if progress and record.prior_accuracy is not None:
                     bar.console.print(f"update {record.update:>6}  {_note(record)}", highlight=False)
-            if folder is not None and (trainer.update % checkpoint_every == 0 or trainer.update == updates):
+            due = trainer.update % checkpoint_every == 0 or trainer.update == updates or request.signum
+            if folder is not None and due:
                 trainer.store(folder)
-    trainer.finish(folder)
+                request.check(folder, trainer.update, updates)
+        trainer.finish(folder)
     return trainer.history
 
 
@@ -272,7 +280,8 @@ class Trainer:
         """The first average is a copy. ``AveragedModel.update_parameters`` would wait for the device each time."""
         weight = 1 - min(self.settings["ema"], (1 + self.update) / (10 + self.update)) if self.update else 1.0
         torch._foreach_lerp_(list(self.average.parameters()), list(self.segment.parameters()), weight)
-        torch._foreach_copy_(list(self.average.module.buffers()), list(self.segment.buffers()))
+        for averaged, current in zip(self.average.module.buffers(), self.segment.buffers(), strict=True):
+            averaged.copy_(current)
         self.average.n_averaged += 1
 
     def _record(self) -> Record:
@@ -301,15 +310,7 @@ class Trainer:
         return accuracy
 
     def _not_finite(self, x: Tensor, y: Tensor, latent: Latent) -> NonFiniteLoss:
-        """Run the segment again, site by site, to say where the first bad number stands."""
-        with torch.no_grad(), fast(self.device):
-            traces = self.objective.run(self.segment.model, self.segment.guide, (x, y), {"latent": latent, "steps": 1})
-        where = "the gradient"
-        for name, site in traces[0].nodes.items():
-            if site["type"] == "sample" and not torch.isfinite(site["fn"].log_prob(site["value"])).all():
-                where = f"site {name!r}"
-                break
-        return NonFiniteLoss(f"update {self.update}: the loss is not finite, first seen in {where}")
+        return not_finite(self.segment, self.update, x, y, latent)
 
     def last_good(self, folder: Path | None) -> str:
         """Where the last good checkpoint is, in words."""
@@ -370,30 +371,58 @@ class Trainer:
         tensors, document = checkpoint.read(path)
         if "run" not in document:
             raise checkpoint.CheckpointError(f"{path}: not the state of a training run")
-        if other := _difference(document["run"], self._identity()):
-            raise checkpoint.CheckpointError(f"{path}: belongs to a run with other settings: {other}")
+        with checkpoint.blamed(path, "not the whole state of this run"):
+            if other := difference(document["run"], self._identity()):
+                raise checkpoint.CheckpointError(f"{path}: belongs to a run with other settings: {other}")
+            self._take(tensors, document, path)
 
+    def _take(self, tensors: dict[str, Tensor], document: dict[str, Any], path: Path) -> None:
         def part(prefix: str) -> dict[str, Tensor]:
             found = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
             return {key: value.to(self.device) for key, value in found.items()}
 
+        averaged: Any = self.average.module
+        rows = part("carry.")
+        rows.setdefault("age", rows["x"].new_zeros(len(rows["x"])))  # absent from states of older versions
+        checkpoint.fits(rows, self._rows_like(rows), path)
         checkpoint.fill(self.segment, part("weights."), path)
         checkpoint.fill(self.average, part("average."), path)
         self.best_weights = part("best.")
-        _fill(self.optimizer, part("optimizer."))
+        if self.best_weights:
+            checkpoint.fits(self.best_weights, averaged.state_dict(), path)
+        _fill(self.optimizer, part("optimizer."), path)
         if self.heads is not None:
-            _fill(self.heads.optimizer, part("heads."))
-        rows = part("carry.")
-        age = rows.get("age", rows["x"].new_zeros(len(rows["x"])))  # absent from states of older versions
-        self.carry = Carry(rows["x"], rows["y"], Latent(rows["h"], rows["l"]), age, rows.get("done"))
-        self.spare = Batch(tensors["spare.x"], tensors["spare.y"]) if "spare.x" in tensors else None
+            _fill(self.heads.optimizer, part("heads."), path)
+        self.carry = Carry(rows["x"], rows["y"], Latent(rows["h"], rows["l"]), rows["age"], rows.get("done"))
+        spare = part("spare.")
+        like = {key: rows[key].new_empty(len(value), rows[key].shape[1]) for key, value in spare.items()}
+        checkpoint.fits(spare, like, path)
+        self.spare = Batch(tensors["spare.x"], tensors["spare.y"]) if spare else None
         self.generator.set_state(tensors["random.data"])
         torch.set_rng_state(tensors["random.cpu"])
         if self.device.type == "cuda" and "random.cuda" in tensors:
             torch.cuda.set_rng_state(tensors["random.cuda"], self.device)
-        self.window = list(part("window").get("", torch.empty(0)))
-        self.update, self.seconds, self.best = document["update"], document["seconds"], document["best"]
+        window = part("window")
+        checkpoint.fits(window, {name: torch.empty(len(window[name]), 5) for name in window if not name}, path)
+        self.window = list(window.get("", ()))
+        self.update, self.seconds, self.best = (document[key] for key in ("update", "seconds", "best"))
         self.history = [Record(*values) for values in document["history"]]
+        numbers = [self.update, self.seconds, self.best, *(value or 0 for record in self.history for value in record)]
+        if not all(isinstance(number, int | float) for number in numbers):
+            raise ValueError("update, seconds, best accuracy or history are no numbers")
+        if self.update not in range(1, self.settings["updates"] + 1):
+            raise ValueError(f"there is no update {self.update}")
+
+    def _rows_like(self, rows: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Tensors of the names, shapes and dtypes that rows in flight have; under autocast states may be bfloat16."""
+        model: Any = self.segment.model
+        batch, spec = self.settings["batch_size"], self.task.spec
+        age = torch.zeros(batch, dtype=torch.int64)
+        x, y = (age[:, None].expand(-1, length) for length in (rows["x"].shape[-1] and spec.len_in, spec.len_out))
+        z: Latent = model.initial(batch)
+        like = {"x": x, "y": y, "h": z.h, "l": z.l, "age": age}
+        like |= {key: like[key].to(rows[key].dtype) for key in ("h", "l") if rows[key].dtype == torch.bfloat16}
+        return like | {"done": age.bool()} if "done" in rows else like
 
 
 def _optimizer(segment: nn.Module, settings: dict[str, Any]) -> torch.optim.AdamW:
@@ -413,12 +442,17 @@ def _flat(name: str, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     return {f"{name}.{index}.{key}": value for index, state in states for key, value in state.items()}
 
 
-def _fill(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+def _fill(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], path: Path) -> None:
     """Give an optimiser the state that :func:`_flat` took; the names without their prefix."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     states: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         index, name = key.split(".")
         states.setdefault(int(index), {})[name] = value
+    for number, state in states.items():
+        weights = parameters[number]
+        like = {"step": torch.zeros(()), "exp_avg": weights, "exp_avg_sq": weights}
+        checkpoint.fits(state, like, path)
     optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
 
 
@@ -427,16 +461,6 @@ def _rate(update: int, settings: dict[str, Any]) -> float:
     left = (settings["updates"] - update) / max(1.0, settings["decay"] * settings["updates"])
     down = settings["final"] + (1 - settings["final"]) * min(1.0, left)
     return min(1.0, (update + 1) / max(1, settings["warmup"])) * down
-
-
-def _difference(stored: Any, own: Any, name: str = "") -> str | None:
-    """The first place in which two descriptions differ, in words."""
-    if isinstance(stored, dict) and isinstance(own, dict):
-        for key in sorted(stored.keys() | own.keys()):
-            if other := _difference(stored.get(key), own.get(key), f"{name}.{key}" if name else key):
-                return other
-        return None
-    return None if stored == own else f"{name} was {stored!r} and is {own!r}"
 
 
 def _note(record: Record) -> str:

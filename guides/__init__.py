@@ -6,6 +6,8 @@ if __name__ != "gram_ppl.guides":
 from .amortized import AmortizedGuide
 from .empty import Empty
 from .every_transition import EveryTransition
+from .noising import Noising
 from .prior import PriorGuide
+from .recognition import Recognition
 
-__all__ = ["AmortizedGuide", "Empty", "EveryTransition", "PriorGuide"]
+__all__ = ["AmortizedGuide", "Empty", "EveryTransition", "Noising", "PriorGuide", "Recognition"]

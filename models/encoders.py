@@ -66,9 +66,9 @@ class Encoder(nn.Module):
         """Relations of each example, ``[B, L_in] -> [B, num_example_relations, L, L]``; None if there are none."""
         return None
 
-    def target(self) -> nn.Module:
-        """A fresh embedding of answers for guides, ``[B, L_out] -> [B, num_out, D]``."""
-        return nn.Embedding(self.spec.vocab_out, self.width)
+    def target(self, vocab: int | None = None) -> nn.Module:
+        """A fresh embedding of answers, ``[B, L_out] -> [B, num_out, D]``; ``vocab`` where they have more tokens."""
+        return nn.Embedding(vocab or self.spec.vocab_out, self.width)
 
     def decoder(self) -> nn.Module:
         """A fresh f_dec, from the decoded latent tokens to logits, ``[B, num_out, D] -> [B, L_out, vocab_out]``."""

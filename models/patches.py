@@ -25,7 +25,7 @@ def _convolutions(width_in: int, channels: int) -> nn.Sequential:
 class PatchEmbedding(nn.Module):
     """Pixels to patches, ``[B, side²] -> [B, (side / patch)², D]``.
 
-    Pixel tokens 1 and 2 become −1 and 1; two convolutional blocks; one linear layer on each patch.
+    Pixel tokens 1 and 2 become −1 and 1, all others 0; two convolutional blocks; one linear layer on each patch.
     """
 
     def __init__(self, side: int, options: Patches, width: int) -> None:
@@ -37,7 +37,7 @@ class PatchEmbedding(nn.Module):
         nn.init.normal_(self.project.weight, std=(self.project.in_features * width) ** -0.5)
 
     def forward(self, x: Tensor) -> Tensor:
-        pixels = 2 * x.to(self.project.weight.dtype).view(-1, 1, self.side, self.side) - 3
+        pixels = ((x == 2).to(self.project.weight) - (x == 1).to(self.project.weight)).view(-1, 1, self.side, self.side)
         patches = F.pixel_unshuffle(self.convolutions(pixels), self.patch)
         return self.project(patches.flatten(2).transpose(1, 2))
 
@@ -76,8 +76,8 @@ class PatchEncoder(Encoder):
         side = self.side // self.options.patch
         return super().place(grid_neighbours(side, side)[None])  # type: ignore[return-value]
 
-    def target(self) -> nn.Module:
-        """See :class:`Encoder`: the same network as for inputs, with weights of its own."""
+    def target(self, vocab: int | None = None) -> nn.Module:
+        """See :class:`Encoder`: the same network as for inputs, with weights of its own; other tokens are grey."""
         return PatchEmbedding(self.side, self.options, self.width)
 
     def decoder(self) -> nn.Module:

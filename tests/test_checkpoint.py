@@ -69,10 +69,27 @@ def test_missing_and_foreign_files(folder, tmp_path):
 
 def test_weights_that_do_not_fit(task, folder):
     tensors, document = checkpoint.read(folder / "model.safetensors")
-    document["model"]["arguments"]["width"] = 16
-    checkpoint.write(folder / "model.safetensors", tensors, document)
-    with pytest.raises(gp.CheckpointError, match=r"model\.safetensors: the weights do not fit"):
+    for width in (4, 16):
+        document["model"]["arguments"]["width"] = width
+        checkpoint.write(folder / "model.safetensors", tensors, document)
+        with pytest.raises(gp.CheckpointError, match=r"model\.safetensors: .*the weights do not fit"):
+            gp.load(folder)
+
+
+def test_tensors_that_belong_to_nothing(folder):
+    tensors, document = checkpoint.read(folder / "model.safetensors")
+    checkpoint.write(folder / "model.safetensors", tensors | {"other.weight": torch.zeros(2)}, document)
+    with pytest.raises(gp.CheckpointError, match=r"model\.safetensors: .*other\.weight: expected nothing"):
         gp.load(folder)
+
+
+def test_tasks_beyond_what_a_description_may_ask_for_are_given(task, folder):
+    tensors, document = checkpoint.read(folder / "model.safetensors")
+    document["task"]["arguments"]["pool"] = 100_001
+    checkpoint.write(folder / "model.safetensors", tensors, document)
+    with pytest.raises(gp.CheckpointError, match=r"pool=100001, more than 100000: give load task="):
+        gp.load(folder)
+    assert gp.load(folder, task=task)[2] is task
 
 
 @pytest.mark.parametrize(

@@ -345,7 +345,9 @@ def test_temperature_of_other_families() -> None:
         def prior(self, u: Tensor) -> Any:
             return dist.Laplace(u, 1.0).to_event(2)
 
-    with pytest.raises(ValueError, match=r"Temperature\(0.5\) needs Gaussian noise, and 'eps_0_0' is Laplace"):
+    with pytest.raises(
+        ValueError, match=r"Temperature\(0.5\) needs Gaussian or categorical noise, and 'eps_0_0' is Laplace"
+    ):
         rollout(Laplace(Spec(6, 4, 6, 5), width=8), X, noise=Temperature(0.5))
     assert rollout(Laplace(Spec(6, 4, 6, 5), width=8), X).tokens.shape == (5, 20, 6)
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-import sys
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from .. import infer, presets, report
+from ..interrupt import resumable
+from ..run_folder import locked
 from ..train import STATE_FILE, fit
 from .folders import RUN_FILE, answering, settings_of
 from .measuring import measure
@@ -49,8 +51,9 @@ def train(
     training by dotted name, for example task.n, model.width, model.noise.scale, fit.lr, beta.last, samples, steps;
     the value is JSON or plain text.
     """
-    with answering(as_json) as document:
-        folder = out or Path("runs") / task
+    folder = out or Path("runs") / task
+    again = f"gram-ppl train {shlex.join([task, '--out', str(folder)])} --resume"
+    with answering(as_json) as document, resumable(folder, again):
         asked: dict[str, Any] = {"task": task, "preset": preset, "updates": updates, "seed": seed}
         asked |= {"set": _values(change or [])}
         asked = _started(folder, asked) if resume else _fresh(folder, asked)
@@ -58,17 +61,15 @@ def train(
         seed = asked["seed"] or 0
         parts = presets.build(made, seed=seed)
         asked |= {"samples": made.samples, "steps": made.steps, "held_out": made.held_out}
-        if not (folder / STATE_FILE).exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / RUN_FILE).write_text(json.dumps(asked, indent=2), encoding="utf-8")
-        try:
+        with locked(folder):
+            if not resume:
+                _fresh(folder, asked)  # again: another process may have been here in between
+            if not (folder / STATE_FILE).exists():
+                (folder / RUN_FILE).write_text(json.dumps(asked, indent=2), encoding="utf-8")
             history = fit(
                 parts.model, parts.guide, parts.task, objective=parts.objective, **parts.fit, out=folder,
                 resume=resume and (folder / STATE_FILE).exists(), seed=seed, progress=not as_json,
             )  # fmt: skip
-        except KeyboardInterrupt:
-            sys.stderr.write(f"interrupted; this goes on: gram-ppl train {task} --out {folder} --resume\n")
-            sys.exit(130)
         x = parts.task.inputs("test")[: made.held_out]
         metrics = measure(
             parts.model,

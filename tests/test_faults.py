@@ -1,0 +1,610 @@
+"""What can go wrong around a run: signals, kill -9, two processes, a full disk, too little memory, hostile files."""
+
+import importlib.util
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import gram_ppl as gp
+from gram_ppl import checkpoint, interrupt, run_folder
+from gram_ppl.cli import app
+from gram_ppl.objective import Segment
+from gram_ppl.train import STATE_FILE, Trainer
+
+ROOT = Path(__file__).resolve().parents[1]
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+SETTINGS = {"updates": 12, "batch_size": 8, "evaluations": 3, "checkpoint_every": 5, "progress": False}
+TINY = ["--preset", "cpu", "--set", "task.num_test=4", "--set", "task.num_validation=2", "--set", "model.width=8",
+        "--set", "samples=2", "--set", "steps=1"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def task():
+    return gp.tasks.Sudoku(box=(2, 2), clues=(4, 8), num_validation=10, num_test=10)
+
+
+def fit(task, out=None, resume=False, **changes):
+    model = gp.models.GRAM(task.spec, width=8, mixer=gp.nn.Attention(heads=2))
+    guide = gp.guides.AmortizedGuide(model)
+    return gp.fit(model, guide, task, out=out, resume=resume, **SETTINGS | changes)
+
+
+def at_update(monkeypatch, number, act):
+    """``act()`` in the middle of one update, counted from 0; once, so that a resumed run is left alone."""
+    step, pending = Trainer.step, [number]
+
+    def watched(self):
+        if pending and self.update == pending[0]:
+            pending.clear()
+            act()
+        return step(self)
+
+    monkeypatch.setattr(Trainer, "step", watched)
+
+
+def content(folder):
+    """Everything that a run leaves, but for what a clock says: tensors and document of its two files."""
+    tensors, document = checkpoint.read(folder / STATE_FILE)
+    del document["seconds"]
+    document["history"] = [[*record[:1], *record[2:]] for record in document["history"]]
+    model, described = checkpoint.read(folder / "model.safetensors")
+    return tensors | {f"file.{name}": tensor for name, tensor in model.items()}, [document, described]
+
+
+def assert_same_run(one, other):
+    (tensors, documents), (others, their_documents) = content(one), content(other)
+    assert tensors.keys() == others.keys()
+    assert [key for key in tensors if not torch.equal(tensors[key], others[key])] == []
+    assert documents == their_documents
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(task, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("faults") / "whole"
+    fit(task, folder)
+    return folder
+
+
+def handlers():
+    return [signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)]
+
+
+# Signals --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_after_the_update_in_flight_and_nothing_is_lost(
+    task, uninterrupted, tmp_path, monkeypatch, signum
+):
+    before = handlers()
+    at_update(monkeypatch, 7, lambda: signal.raise_signal(signum))
+    with pytest.raises(interrupt.Stopped, match=r"after update 8 of 12.*resume=True goes on") as stopped:
+        fit(task, tmp_path)
+    assert str(tmp_path) in str(stopped.value)
+    assert stopped.value.signum == signum
+    assert handlers() == before
+    assert checkpoint.read(tmp_path / STATE_FILE)[1]["update"] == 8  # the next of its own would be 10
+    assert not (tmp_path / "model.safetensors").exists()
+    fit(task, tmp_path, resume=True)
+    assert handlers() == before
+    assert_same_run(uninterrupted, tmp_path)
+
+
+def test_a_signal_in_the_last_update_stops_too(task, uninterrupted, tmp_path, monkeypatch):
+    at_update(monkeypatch, 11, lambda: signal.raise_signal(signal.SIGTERM))
+    with pytest.raises(interrupt.Stopped, match="after update 12 of 12"):
+        fit(task, tmp_path)
+    fit(task, tmp_path, resume=True)
+    assert_same_run(uninterrupted, tmp_path)
+
+
+def test_a_second_interrupt_stops_at_once_and_a_second_termination_changes_nothing(task, tmp_path, monkeypatch):
+    before = handlers()
+    at_update(monkeypatch, 7, lambda: [signal.raise_signal(signal.SIGINT) for _ in range(2)])
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        fit(task, tmp_path)
+    assert not isinstance(stopped.value, interrupt.Stopped)
+    assert handlers() == before
+    assert checkpoint.read(tmp_path / STATE_FILE)[1]["update"] == 5
+    at_update(monkeypatch, 7, lambda: [signal.raise_signal(signal.SIGTERM) for _ in range(2)])
+    with pytest.raises(interrupt.Stopped, match="after update 8"):
+        fit(task, tmp_path, resume=True)
+
+
+def test_without_a_folder_signals_act_as_ever(task, monkeypatch):
+    at_update(monkeypatch, 1, lambda: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        fit(task)
+    assert not isinstance(stopped.value, interrupt.Stopped)
+
+
+def test_ignored_signals_stay_ignored(task, uninterrupted, tmp_path, monkeypatch):
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell does for what runs in its background
+    try:
+        at_update(monkeypatch, 3, lambda: signal.raise_signal(signal.SIGINT))
+        fit(task, tmp_path)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert_same_run(uninterrupted, tmp_path)
+
+
+def test_other_threads_train_without_handlers(task, uninterrupted, tmp_path):
+    before, during = handlers(), []
+    thread = threading.Thread(target=lambda: (fit(task, tmp_path), during.extend(handlers())))
+    thread.start()
+    thread.join()
+    assert during == before
+    assert_same_run(uninterrupted, tmp_path)
+
+
+def test_a_request_that_nobody_took_is_delivered(tmp_path):
+    with pytest.raises(KeyboardInterrupt), interrupt.deferred(tmp_path):
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_an_error_comes_before_a_request(tmp_path):
+    def fail():
+        signal.raise_signal(signal.SIGINT)
+        raise ValueError("first")
+
+    with pytest.raises(ValueError, match="first"), interrupt.deferred(tmp_path):
+        fail()
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_the_command_names_the_command_that_goes_on(tmp_path, monkeypatch, signum, code):
+    folder = tmp_path / "a run"
+    at_update(monkeypatch, 3, lambda: signal.raise_signal(signum))
+    call = CliRunner().invoke
+    stopped = call(app, ["train", "sudoku", "--updates", "6", "--out", str(folder), *TINY, "--json"])
+    assert (stopped.exit_code, stopped.stdout) == (code, "")
+    name = "Ctrl-C" if signum == signal.SIGINT else "SIGTERM"
+    command = f"gram-ppl train sudoku --out '{folder}' --resume"
+    assert stopped.stderr == f"stopped by {name} after update 4 of 6; this goes on: {command}\n"
+    assert call(app, ["train", "sudoku", "--out", str(folder), "--resume"]).exit_code == 0
+    assert call(app, ["train", "sudoku", "--updates", "6", "--out", str(tmp_path / "whole"), *TINY]).exit_code == 0
+    assert_same_run(tmp_path / "whole", folder)
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_command_lines_stop_outside_training_too(tmp_path, capsys, signum, code):
+    before = handlers()
+    for sentence in ("", "; this goes on: go on"):
+        with pytest.raises(SystemExit) as stopped, interrupt.resumable(tmp_path, "go on"):
+            signal.raise_signal(signum)
+        assert stopped.value.code == code
+        assert capsys.readouterr().err.endswith(f"{sentence}\n")
+        assert handlers() == before
+        (tmp_path / STATE_FILE).touch()
+
+
+def example(name):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "examples" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.main
+
+
+def test_examples_name_the_command_that_goes_on(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["examples/queens_svi.py", "--n", "5"])
+    at_update(monkeypatch, 2, lambda: signal.raise_signal(signal.SIGTERM))
+    with pytest.raises(SystemExit) as stopped:
+        example("queens_svi")(n=5, updates=6)
+    assert stopped.value.code == 143
+    assert "after update 3 of 6; this goes on: " in (said := capsys.readouterr().err)
+    assert said.endswith(" examples/queens_svi.py --n 5 --resume\n")
+    at_update(monkeypatch, 2, lambda: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(SystemExit) as stopped:
+        example("sudoku_svi")(updates=6, held_out=20, samples=1, steps=1)
+    assert stopped.value.code == 130
+    assert "this goes on: python examples/queens_svi.py --resume runs/sudoku\n" in capsys.readouterr().err
+    example("sudoku_svi")(resume=Path("runs/sudoku"))
+    assert json.loads((tmp_path / "runs" / "sudoku" / "metrics.json").read_text())["updates"] == 6
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.stem)
+def test_every_example_with_a_folder_is_resumable(path):
+    text = path.read_text()
+    assert ("out=out" in text) == ("interrupt.resumable(" in text)
+
+
+def wait_for(path, process):
+    deadline = time.monotonic() + 60
+    while not path.exists() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.005)
+    assert path.exists(), process.communicate()
+
+
+def test_a_process_that_is_terminated_ends_with_143(tmp_path):
+    command = [sys.executable, "-m", "gram_ppl.cli", "train", "sudoku", "--updates", "2000", "--out", "run", *TINY]
+    command += ["--set", "fit.evaluations=0"]
+    options = {"cwd": tmp_path, "env": ENVIRONMENT, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    process = subprocess.Popen(command, text=True, **options)
+    wait_for(tmp_path / "run" / STATE_FILE, process)
+    process.terminate()
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 143, said
+    update = int(said.split("after update ")[1].split()[0])
+    assert said == f"stopped by SIGTERM after update {update} of 2000; this goes on: " + (
+        "gram-ppl train sudoku --out run --resume\n"
+    )
+    assert checkpoint.read(tmp_path / "run" / STATE_FILE)[1]["update"] == update
+
+
+# kill -9 --------------------------------------------------------------------------------------------------------------
+
+# A process that has imported everything and forks one that trains for each line: "FOLDER UPDATES RESUME".
+FORKS = """
+import os, sys, traceback
+import torch._dynamo
+import gram_ppl as gp
+from gram_ppl.train import Trainer
+
+def run(folder, updates, resume):
+    task = gp.tasks.Sudoku(box=(2, 2), clues=(4, 8), num_validation=10, num_test=10)
+    model = gp.models.GRAM(task.spec, width=8, mixer=gp.nn.Attention(heads=2))
+    step = Trainer.step
+    def first(trainer):
+        found = step(trainer)
+        print("begins", flush=True)
+        Trainer.step = step
+        return found
+    Trainer.step = first
+    gp.fit(model, gp.guides.AmortizedGuide(model), task, out=folder, resume=resume == "True", updates=int(updates),
+           batch_size=8, evaluations=4, heads_every=5, checkpoint_every=1, progress=False)
+
+for line in sys.stdin:
+    child = os.fork()
+    if not child:
+        try:
+            run(*line.split())
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+    print(child, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+class Forks:
+    """One process after the other, each training in a folder."""
+
+    def __init__(self, updates):
+        self.updates = updates
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        self.server = subprocess.Popen([sys.executable, "-c", FORKS], env=ENVIRONMENT, text=True, **pipes)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.server.communicate()
+
+    def said(self):
+        return self.server.stdout.readline().strip()
+
+    def start(self, folder):
+        """The number of the process, which has just done its first update."""
+        self.server.stdin.write(f"{folder} {self.updates} {(folder / STATE_FILE).exists()}\n")
+        self.server.stdin.flush()
+        first, second = self.said(), self.said()
+        assert "begins" in (first, second)
+        return int(first if second == "begins" else second)
+
+
+@pytest.mark.parametrize(
+    ("kills", "updates"), [pytest.param(3, 150, id="3"), pytest.param(20, 1000, id="20", marks=pytest.mark.slow)]
+)
+def test_killed_at_random_moments_nothing_is_lost(tmp_path, kills, updates):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    moments = random.Random(kills)
+    reached, mid_write = [], 0
+    with Forks(updates) as forks:
+        forks.start(whole)
+        began = time.monotonic()
+        assert forks.said() == "0"
+        longest = (time.monotonic() - began) / kills  # of a part: on average the parts are half of the run
+        for _ in range(kills):
+            process = forks.start(cut)
+            time.sleep(moments.uniform(0, longest))
+            os.kill(process, signal.SIGKILL)
+            assert forks.said() == str(-signal.SIGKILL), "the run ended before it was killed"
+            mid_write += len(list(cut.glob(".*.tmp")))
+            if (cut / STATE_FILE).exists():
+                reached.append(checkpoint.read(cut / STATE_FILE)[1]["update"])
+        assert not (cut / "model.safetensors").exists()
+        forks.start(cut)
+        assert forks.said() == "0"
+    assert reached == sorted(reached)
+    assert reached[-1] > 0.1 * updates
+    assert_same_run(whole, cut)
+    assert list(cut.glob(".*.tmp")) == []
+    print(f"\n{kills} kills, {mid_write} of them in the middle of writing, at updates {reached} of {updates}")
+
+
+# Two processes --------------------------------------------------------------------------------------------------------
+
+HOLD = """
+import sys, time
+from gram_ppl.run_folder import locked
+with locked(sys.argv[1]):
+    print("holds", flush=True)
+    time.sleep(600)
+"""
+
+
+@contextmanager
+def held(folder):
+    """Another process that trains in the folder."""
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(folder)], env=ENVIRONMENT, stdout=subprocess.PIPE)
+    try:
+        assert process.stdout.readline() == b"holds\n"
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_two_processes_refuse_each_other_and_readers_go_on(task, uninterrupted, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(uninterrupted, folder)
+    files = {path: path.read_bytes() for path in folder.iterdir() if path.name != run_folder.LOCK_FILE}
+    with held(folder) as process:
+        sentence = rf"{folder}: another run \(process {process.pid}\) is training in this folder"
+        for resume in (False, True):
+            with pytest.raises(run_folder.FolderInUse, match=sentence):
+                fit(task, folder, resume=resume)
+        fresh = ["train", "sudoku", "--updates", "3", *TINY, "--out", str(tmp_path / "new")]
+        with held(tmp_path / "new"):
+            done = CliRunner().invoke(app, fresh)
+            assert (done.exit_code, done.stdout) == (2, "")
+            assert done.stderr.startswith(f"error: {tmp_path / 'new'}: another run")
+            assert len(done.stderr.splitlines()) == 1
+            assert not (tmp_path / "new" / "run.json").exists()
+        model, _, _ = gp.load(folder)
+        assert gp.metrics.evaluate(model, task, num_samples=1, steps=1)["num_test"] == 10
+        done = CliRunner().invoke(app, ["evaluate", str(folder), "--samples", "1", "--steps", "1"])
+        assert done.exit_code == 0, done.output
+    assert all(path.read_bytes() == old for path, old in files.items())
+    fit(task, folder, resume=True)  # it was killed, and its lock with it
+
+
+def test_a_thread_may_lock_again_and_another_may_not(task, tmp_path):
+    found = []
+
+    def other():
+        try:
+            fit(task, tmp_path)
+        except run_folder.FolderInUse as error:
+            found.append(error)
+
+    with run_folder.locked(tmp_path):
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+        with run_folder.locked(tmp_path):
+            pass
+        fit(task, tmp_path, updates=2)
+    with run_folder.locked(tmp_path):
+        pass
+    assert len(found) == 1
+
+
+def test_what_killed_processes_left_half_written_is_removed(tmp_path):
+    left, other = tmp_path / ".state.safetensors.4711.tmp", tmp_path / "notes.tmp"
+    left.touch(), other.touch()
+    with held(tmp_path), pytest.raises(run_folder.FolderInUse), run_folder.locked(tmp_path):
+        pass
+    left.touch()  # the one that holds it did remove it
+    with run_folder.locked(tmp_path):
+        assert not left.exists()
+        assert other.exists()
+
+
+# A full disk ----------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def limited_files(size):
+    """Within, no file grows beyond a size: the system's own refusal, of another number than that of a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 1 MiB of its own."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("mounting is not allowed")
+    yield disk
+    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+def assert_refused(error, folder, cause):
+    assert str(error) == f"{folder / STATE_FILE}: the checkpoint could not be written: {cause}"
+    assert checkpoint.read(folder / STATE_FILE)[1]["update"] == 5
+    assert [path for path in folder.iterdir() if path.name.endswith(".tmp")] == []
+
+
+def test_a_disk_that_fills_up_leaves_the_old_checkpoint_whole(task, uninterrupted, small_disk, monkeypatch):
+    folder, ballast = small_disk / "run", small_disk / "ballast"
+
+    def fill():
+        with ballast.open("wb", buffering=0) as file, suppress(OSError):
+            while True:
+                file.write(bytes(4096))
+
+    at_update(monkeypatch, 7, fill)
+    with pytest.raises(OSError, match="No space left") as failed:
+        fit(task, folder)
+    assert_refused(failed.value, folder, "No space left on device")
+    with pytest.raises(OSError, match="No space left") as failed:  # a further try does no harm
+        fit(task, folder, resume=True)
+    assert_refused(failed.value, folder, "No space left on device")
+    ballast.unlink()
+    fit(task, folder, resume=True)
+    assert_same_run(uninterrupted, folder)
+
+
+def test_a_file_that_may_not_grow_leaves_the_old_checkpoint_whole(task, uninterrupted, tmp_path, monkeypatch):
+    limit = limited_files(20_000)
+    at_update(monkeypatch, 7, limit.__enter__)
+    try:
+        with pytest.raises(OSError, match="could not be written") as failed:
+            fit(task, tmp_path)
+    finally:
+        limit.__exit__(None, None, None)
+    assert failed.value.errno == 27
+    assert_refused(failed.value, tmp_path, "File too large")
+    fit(task, tmp_path, resume=True)
+    assert_same_run(uninterrupted, tmp_path)
+
+
+def test_a_full_disk_on_the_command_line(small_disk):
+    folder = small_disk / "run"
+    asked = ["train", "sudoku", "--updates", "6", "--preset", "cpu", "--out", str(folder), "--json"]  # 2 MB
+    done = CliRunner().invoke(app, asked)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr == (
+        f"error: {folder / STATE_FILE}: the checkpoint could not be written: No space left on device\n"
+    )
+    assert sorted(path.name for path in folder.iterdir()) == [run_folder.LOCK_FILE, "run.json"]
+
+
+# Too little memory ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def little_memory(monkeypatch):
+    """Segments of more than 6 rows don't fit."""
+    forward = Segment.forward
+
+    def bounded(self, x, y, **options):
+        if len(y) > 6:
+            raise torch.OutOfMemoryError(
+                "CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total capacity of"
+            )
+        return forward(self, x, y, **options)
+
+    monkeypatch.setattr(Segment, "forward", bounded)
+
+
+@pytest.mark.parametrize(("batch_size", "advice"), [(64, 32), (36, 16), (12, 4), (8, 4)])
+def test_too_little_memory_says_which_batch_size_to_try(task, little_memory, batch_size, advice):
+    sentence = rf"update 0: out of memory with batch_size={batch_size}: try batch_size={advice}, .*no checkpoint"
+    with pytest.raises(torch.OutOfMemoryError, match=sentence) as failed:
+        fit(task, batch_size=batch_size)
+    assert "Tried to allocate" in str(failed.value.__cause__)
+    if advice <= 6:
+        fit(task, batch_size=advice, updates=2)
+
+
+def test_too_little_memory_for_the_smallest_batch_and_in_mid_run(task, tmp_path, monkeypatch):
+    def fail():
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    at_update(monkeypatch, 7, fail)
+    with pytest.raises(torch.OutOfMemoryError, match=r"smallest batch size.*state\.safetensors, update 5"):
+        fit(task, tmp_path, batch_size=4)
+
+
+def test_too_little_memory_on_the_command_line(little_memory, tmp_path):
+    done = CliRunner().invoke(app, ["train", "sudoku", "--updates", "3", "--out", str(tmp_path), *TINY])
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: update 0: out of memory with batch_size=64: try batch_size=32")
+    assert len(done.stderr.splitlines()) == 1
+
+
+# Damaged, foreign and hostile files -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rounds", [pytest.param(10, id="120"), pytest.param(250, id="3000", marks=pytest.mark.slow)])
+def test_no_file_does_harm(tmp_path, rounds):
+    script = ROOT / "tests" / "fuzz_checkpoints.py"
+    command = [sys.executable, str(script), str(tmp_path / "run"), str(rounds)]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["wrong"] == []
+    assert found["events"] == []
+    assert found["grown_mib"] < 64  # the files have 0.07
+    assert sum(found["counts"].values()) == 2 + 12 * rounds
+    print(f"\n{found}")
+
+
+LOADABLE = {
+    "GRAM": lambda spec: gp.models.GRAM(spec, width=8, shared=False, mixer=gp.nn.TokenMixing(16)),
+    "RoPE": lambda spec: gp.models.GRAM(spec, width=8, layers=2, mixer=gp.nn.Attention(heads=2, rope=True)),
+    "no noise": lambda spec: gp.models.GRAM(spec, width=8, noise=gp.models.NoNoise(), positions=False, registers=3),
+    "heads": lambda spec: gp.models.GRAM(spec, width=8, heads=gp.heads.Heads(8, hidden=5)),
+    "Direct": lambda spec: gp.models.Direct(spec, width=8, layers=3),
+    "HRM": lambda spec: gp.models.HRM(spec, width=8),
+    "LoopedTransformer": lambda spec: gp.models.LoopedTransformer(spec, width=8),
+    "TRM": lambda spec: gp.models.TRM(spec, width=8),
+}
+ENCODERS = {
+    "NodeTokens": (gp.tasks.GraphColoring(n=5, num_train=20, num_validation=2, num_test=2), gp.models.NodeTokens()),
+    "Patches": (gp.tasks.BinarizedMNIST(num_validation=2, num_test=2), gp.models.Patches(patch=4, channels=8)),
+}
+
+
+@pytest.mark.parametrize("name", [*LOADABLE, *ENCODERS])
+def test_whole_files_load_bit_for_bit_and_leave_the_generator_alone(task, tmp_path, name):
+    if name in ENCODERS:
+        task, encoder = ENCODERS[name]
+        model = gp.models.GRAM(task.spec, width=8, encoder=encoder)
+    else:
+        model = LOADABLE[name](task.spec)
+    noisy = hasattr(model, "guidance")
+    guide = gp.guides.AmortizedGuide(model) if noisy else gp.guides.Empty(model)
+    with torch.no_grad():
+        for tensor in [*model.parameters(), *guide.parameters()]:
+            tensor.normal_()
+    gp.save(tmp_path, model, guide, task)
+    torch.manual_seed(3)
+    state = torch.get_rng_state()
+    again, its_guide, _ = gp.load(tmp_path)
+    assert torch.equal(torch.get_rng_state(), state)
+    for one, other in ((model, again), (guide, its_guide)):
+        pairs = zip([*one.parameters(), *one.buffers()], [*other.parameters(), *other.buffers()], strict=True)
+        assert all(torch.equal(a, b) and a.device == b.device for a, b in pairs)
+    x = task.inputs("test")
+    answers = (gp.rollout(m, x, num_samples=2, steps=2, seed=1).tokens for m in (model, again))
+    assert torch.equal(*answers)
+
+
+def test_sizes_that_agree_with_the_tensors_are_still_bounded(task, tmp_path):
+    """Many register tokens, all of them in the file: what is computed from them grows with their square."""
+    model = gp.models.GRAM(task.spec, width=4, mixer=gp.nn.Attention(heads=1), registers=1)
+    guide = gp.guides.AmortizedGuide(model)
+    gp.save(tmp_path, model, guide, task)
+    path = tmp_path / "model.safetensors"
+    tensors, document = checkpoint.read(path)
+    document["model"]["arguments"]["registers"] = many = 20_000
+    tensors["model.encoder.extra"] = torch.zeros(many, 4)
+    tensors |= {f"model.{name}": torch.zeros(many + 16, 4) for name in ("h0", "l0")}
+    checkpoint.write(path, tensors, document)
+    with pytest.raises(gp.CheckpointError, match=r"model\.safetensors: .*buffers of 4,80\d,\d{3},\d{3} bytes"):
+        gp.load(tmp_path)
