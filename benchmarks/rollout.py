@@ -2,7 +2,10 @@
 
 - ``program``: ``gp.rollout``, every trajectory with its own stream of noise;
 - ``hand``: the same rollout in plain torch on the same weights, with one joint draw of noise for a batch (that both
-  give the same tokens from the same noise is checked first).
+  give the same tokens from the same noise is checked first);
+- ``plain``: the rollout of :mod:`plain`, which shares no code with the project: float32, eager, torch's defaults, all
+  trajectories in one batch (that both give the same tokens without noise is checked first). At the sizes of
+  ``segment_step.py``, the project eager and with the compiled core.
 
 Every round times both, in changing order; the figures are medians over the rounds. The cost of width is that of one
 puzzle, answered alone, with N = 20 trajectories ÷ with one. Precision and validation are those of rollouts. On a busy
@@ -12,6 +15,7 @@ machine ``--clock cpu`` counts processor time, which on one thread excludes wait
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import platform
 import re
@@ -24,13 +28,16 @@ from typing import Any
 
 import pyro
 import torch
+from plain import PlainGRAM
 from rich.console import Console
 from rich.table import Table
+from segment_step import CASES as SIZES
 from torch import Tensor, nn
 
 import gram_ppl as gp
+from gram_ppl.compilation import compiled
 from gram_ppl.numerics import fast, use_bf16
-from gram_ppl.poutine import Streams
+from gram_ppl.poutine import Streams, Temperature
 
 CPU = torch.device("cpu")
 SAMPLES = 20
@@ -42,6 +49,8 @@ CASES: dict[str, dict[str, Any]] = {
     "cells64": {"box": (2, 4), "registers": 1, "D": 64, "B": 8, "K": 2, "T": 2, "steps": 4},
     "cells64 wide": {"box": (2, 4), "registers": 1, "D": 128, "B": 4, "K": 4, "T": 3, "steps": 4},
 }
+# D at 64 tokens, with the puzzles of a rollout and their supervision steps.
+AGAINST_PLAIN = {"64": (8, 4), "128": (4, 4), "512": (2, 2)}
 
 
 @torch.no_grad()
@@ -87,6 +96,50 @@ def check(model: Any, x: Tensor, steps: int) -> None:
         raise AssertionError("the program and the loop by hand differ")
 
 
+def against_plain(size: str, repeats: int, clock: str) -> dict[str, Any]:
+    """Puzzles per second of the plain implementation and of the project, eager and compiled; plain time ÷ own time."""
+    case, (count, steps) = SIZES[size], AGAINST_PLAIN[size]
+    length = (case["box"][0] * case["box"][1]) ** 2
+    task = gp.tasks.Sudoku(case["box"], (length // 4, length // 2), num_validation=1, num_test=1, pool=20)
+    x, _ = next(task.batches("train", count, torch.Generator().manual_seed(0)))
+    mixer = gp.nn.Attention(heads=case["heads"])
+    options = {"width": case["D"], "low_steps": case["K"], "transitions": case["T"], "registers": case["registers"]}
+    model = gp.models.GRAM(task.spec, **options, mixer=mixer)
+    nn.init.normal_(model.guidance.down.weight, std=0.5 * model.width**-0.5)
+    plain = PlainGRAM(model, gp.guides.AmortizedGuide(model))
+    same_answers(model, plain, x[:1])
+    ways: dict[str, Callable[[], Any]] = {
+        "plain": partial(plain.rollout, x, SAMPLES, steps),
+        "program": partial(gp.rollout, model, x, num_samples=SAMPLES, steps=steps),
+    }
+    compiling = copy.deepcopy(model)
+    ways["compiled"] = partial(gp.rollout, compiling, x, num_samples=SAMPLES, steps=steps)
+    with compiled(compiling):
+        times = measure(ways, repeats, clock)
+    result: dict[str, Any] = {**{letter: case[letter] for letter in "DLKT"}, "B": count, "steps": steps}
+    for name, own in times.items():
+        ratios = [a / b for a, b in zip(times["plain"], own, strict=True)]
+        found = {"puzzles_per_second": count / median(own)}
+        found |= {"min": min(ratios), "median": median(ratios), "max": max(ratios)}
+        result[name] = {key: round(value, 4) for key, value in found.items()}
+    return result
+
+
+def same_answers(model: Any, plain: PlainGRAM, x: Tensor) -> None:
+    """Without noise both give the same tokens, but for rounding.
+
+    Raises:
+        AssertionError: more than one token in fifty differs.
+    """
+    ours = gp.rollout(model, x, num_samples=1, steps=2, noise=Temperature(0))
+    kept = plain.floor, plain.scale
+    plain.floor = plain.scale = 0.0
+    theirs = plain.rollout(x, 1, 2)
+    plain.floor, plain.scale = kept
+    if not (ours.tokens == theirs).float().mean() > 0.98:
+        raise AssertionError("the program and the plain implementation differ")
+
+
 def measure(ways: dict[str, Callable[[], Any]], repeats: int, clock: str) -> dict[str, list[float]]:
     """Seconds of each way in each round; two rounds of warm-up are not counted."""
     now = time.perf_counter if clock == "wall" else time.process_time
@@ -103,7 +156,8 @@ def measure(ways: dict[str, Callable[[], Any]], repeats: int, clock: str) -> dic
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Time of a rollout as a program ÷ by hand, and of N = 20 ÷ N = 1.")
     parser.add_argument("--repeats", type=int, default=20, help="rounds counted for each size")
-    parser.add_argument("--sizes", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--sizes", nargs="*", choices=[*CASES], default=[*CASES])
+    parser.add_argument("--plain", nargs="*", choices=[*AGAINST_PLAIN], default=[*AGAINST_PLAIN], help="D at 64 tokens")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "rollout.json")
@@ -113,7 +167,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     info = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     processor = re.search(r"model name\s*: (.*)", info)
     cases: dict[str, Any] = {}
-    document = {
+    document: dict[str, Any] = {
         "processor": processor[1] if processor else platform.machine(), "threads": options.threads,
         "precision": "bf16" if use_bf16(CPU) else "float32", "torch": torch.__version__, "pyro": pyro.__version__,
         "repeats": options.repeats, "clock": options.clock, "num_samples": SAMPLES, "cases": cases,
@@ -143,7 +197,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         shown = [f"{median(r):.3f} ({min(r):.2f}–{max(r):.2f})" for r in (ratios, width)]
         speeds = [f"{cases[size][key]:.1f}" for key in ("puzzles_per_second", "puzzles_per_second_by_hand")]
         table.add_row(size, ",".join(str(case[letter]) for letter in "DBKT"), *speeds, *shown)
-    Console().print(table)
+    beside = Table("D,B,K,T", "way", "puzzles/s", "plain time ÷ time")
+    for size in options.plain:
+        found = document.setdefault("plain", {})[size] = against_plain(size, options.repeats, options.clock)
+        sizes = ",".join(str(found[letter]) for letter in "DBKT")
+        for name in ("plain", "program", "compiled"):
+            ratio = "{median:.2f} ({min:.2f}–{max:.2f})".format(**found[name])
+            beside.add_row(sizes, name, f"{found[name]['puzzles_per_second']:.1f}", ratio)
+    for found in (table, beside):
+        if found.row_count:
+            Console().print(found)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(document, indent=1) + "\n")
 

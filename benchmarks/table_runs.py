@@ -89,6 +89,7 @@ def perform(run: Run, threads: int = 1) -> Path:
         _train(run, made, task, config["updates"])
     trained, _, _ = gp.load(run.weights, task=task)
     made.model.load_state_dict(trained.state_dict())
+    made.model.to("cuda" if torch.cuda.is_available() else "cpu")
     seconds = checkpoint.read(run.weights / STATE_FILE)[1]["seconds"]
     start = time.perf_counter()
     metrics = judge(made.model, task, preset, system, run.seed)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,12 +19,12 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from . import checkpoint, interrupt
+from . import checkpoint, compilation, interrupt
 from .descriptions import difference
 from .faults import NonFiniteLoss, not_finite, out_of_memory
 from .heads import HeadTrainer
 from .infer import rollout
-from .numerics import fast
+from .numerics import fast, send
 from .objective import LogLinear, Segment, SegmentELBO
 from .run_folder import STATE_FILE, locked
 from .state import Batch, Latent
@@ -82,6 +83,7 @@ def fit(
     checkpoint_every: int | None = None,
     resume: bool = False,
     device: str | torch.device | None = None,
+    compile: bool | None = None,
     progress: bool = True,
 ) -> History:
     """Train model and guide by SVI; they end with the averaged weights that were best on prior rollouts.
@@ -107,6 +109,7 @@ def fit(
         checkpoint_every: updates between two writings of the state; a fiftieth of the run if not given.
         resume: continue from the state in ``out``; the result is that of the uninterrupted run, bit for bit.
         device: CUDA when present, else the CPU.
+        compile: run the model's deterministic core compiled (:mod:`gram_ppl.compilation`); by default on CUDA only.
         progress: show a progress bar.
 
     Raises:
@@ -126,11 +129,13 @@ def fit(
         "heads_every": heads_every,
     }  # fmt: skip
     trainer = Trainer(model, guide, task, objective or SegmentELBO(LogLinear()), settings, device)
+    compile = compilation.pays(trainer.device) if compile is None else compile
     folder = None if out is None else Path(out)
     checkpoint_every = checkpoint_every or max(1, updates // 50)
     if resume and folder is None:
         raise ValueError("resume=True needs out=, the folder to resume from")
-    with locked(folder), interrupt.deferred(folder) as request, _bar(progress) as bar:
+    fast_core = compilation.compiled(model) if compile else nullcontext()
+    with locked(folder), interrupt.deferred(folder) as request, fast_core, _bar(progress) as bar:
         if resume and folder is not None:
             trainer.restore(folder)
         line = bar.add_task("", total=updates, completed=trainer.update, note="")
@@ -191,7 +196,7 @@ class Trainer:
         self.heads = HeadTrainer(model, task, seed=settings["seed"]) if every else None
         self.segment: Segment = objective(model.to(self.device), guide.to(self.device))
         self.optimizer = _optimizer(self.segment, settings)
-        self.average = AveragedModel(self.segment, multi_avg_fn=self._average)
+        self.average = AveragedModel(self.segment)
         self.generator = torch.Generator().manual_seed(settings["seed"])
         torch.manual_seed(settings["seed"])
         self.rows = settings["batch_size"] // self.supervision
@@ -226,7 +231,7 @@ class Trainer:
         self.optimizer.step()
         if self.heads is not None and self.update % self.settings["heads_every"] == 0:
             self.heads.step(x)
-        self.average.update_parameters(self.segment)
+        self._average()
         age = age + self.objective.steps
         done = None if info.halted is None else info.halted | (age >= self.supervision)
         self.carry = Carry(x, y, info.latent, age, done)
@@ -244,7 +249,7 @@ class Trainer:
         model: Any = self.segment.model
         if self.carry is None:
             parts = [next(self.batches) for _ in range(self.supervision)]
-            x, y = (torch.cat(tensors).to(self.device) for tensors in zip(*parts, strict=True))
+            x, y = (send(torch.cat(tensors), self.device) for tensors in zip(*parts, strict=True))
             latent = Latent(*(state.clone() for state in model.initial(len(x))))
             return Carry(x, y, latent, torch.zeros(len(x), dtype=torch.int64, device=self.device))
         x, y, latent, age, done = self.carry
@@ -255,7 +260,7 @@ class Trainer:
         else:
             fresh = done.nonzero()[:, 0]
             new = self._draw(len(fresh))
-        x[fresh], y[fresh] = new.x.to(self.device), new.y.to(self.device)
+        x[fresh], y[fresh] = send(new.x, self.device), send(new.y, self.device)
         for state, start in zip(latent, model.initial(len(new.x)), strict=True):
             state[fresh] = start
         age[fresh] = 0
@@ -270,9 +275,14 @@ class Trainer:
         self.spare = Batch(x[count:], y[count:])
         return Batch(x[:count], y[:count])
 
-    def _average(self, averaged: Any, current: Any, _: Any) -> None:
-        weight = 1 - min(self.settings["ema"], (1 + self.update) / (10 + self.update))
-        torch._foreach_lerp_(averaged, current, weight)
+    @torch.no_grad()
+    def _average(self) -> None:
+        """The first average is a copy. ``AveragedModel.update_parameters`` would wait for the device each time."""
+        weight = 1 - min(self.settings["ema"], (1 + self.update) / (10 + self.update)) if self.update else 1.0
+        torch._foreach_lerp_(list(self.average.parameters()), list(self.segment.parameters()), weight)
+        for averaged, current in zip(self.average.module.buffers(), self.segment.buffers(), strict=True):
+            averaged.copy_(current)
+        self.average.n_averaged += 1
 
     def _record(self) -> Record:
         means = torch.stack(self.window).mean(dim=0).tolist()

@@ -19,6 +19,7 @@ from gram_ppl.halt import Confident, HaltHead, Never, Stable
 from gram_ppl.heads import Heads
 from gram_ppl.infer import MODES, rollout, solve, trajectories
 from gram_ppl.models import GRAM, LearnedNoise, NodeTokens, NoNoise, NoVariance
+from gram_ppl.numerics import fast
 from gram_ppl.poutine import Anneal, ExtraNoise, Streams, Temperature
 from gram_ppl.select import First
 from gram_ppl.tasks import Spec
@@ -401,8 +402,10 @@ def test_restart_draws_z_0() -> None:
     assert len(out.log_prob.unique()) == 9
     start = Streams(int(torch.randint(2**62, (), generator=torch.Generator().manual_seed(0))), 0, 9, CPU)
     latent = gp.Latent(start.normal(torch.empty(9, 7, 8)), start.normal(torch.empty(9, 7, 8)))
-    z, _ = model(X[:1].expand(9, -1), latent=latent)
-    torch.testing.assert_close(model.answer(z.h).base_dist.logits.max(-1).values.sum(-1), out.log_prob[0])
+    with fast(CPU):  # rollouts have its precision
+        z, _ = model(X[:1].expand(9, -1), latent=latent)
+        logits = model.answer(z.h).base_dist.logits
+    torch.testing.assert_close(logits.max(-1).values.sum(-1), out.log_prob[0])
 
 
 @pytest.mark.parametrize("make", [Temperature, ExtraNoise])

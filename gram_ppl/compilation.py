@@ -1,0 +1,42 @@
+"""Compiled networks while training runs; program, parameters and state dict stay what they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils._triton import has_triton
+
+
+def pays(device: torch.device) -> bool:
+    """Whether training compiles unless told otherwise: on CUDA with Triton.
+
+    On a CPU it saves 6 to 14 % of an update and costs 20 to 45 s, which one to three thousand updates pay back.
+    """
+    return device.type == "cuda" and has_triton()
+
+
+@contextmanager
+def compiled(model: nn.Module) -> Iterator[None]:
+    """Within: the model's ``core``, its deterministic part, runs compiled for the shapes that come up; afterwards not.
+
+    Handlers and sample sites stay outside, so the program is the same program. Results differ by rounding only.
+    Copies of the model, such as a weight average, stay uncompiled.
+
+    Args:
+        model: a program with a module ``core``; nothing is compiled if it has none.
+    """
+    core: Any = getattr(model, "core", None)
+    if not isinstance(core, nn.Module):
+        yield
+        return
+    core.compile(dynamic=False)
+    try:
+        # The compiler counts all models of a process together, and runs what is beyond its limit of 8 uncompiled.
+        with torch._dynamo.config.patch(recompile_limit=64):
+            yield
+    finally:
+        core._compiled_call_impl = None

@@ -1,0 +1,133 @@
+"""What keeps training fast: no scalar is read from the device, and compiled networks are the same networks."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import gram_ppl as gp
+from gram_ppl import train
+from gram_ppl.compilation import compiled
+from gram_ppl.numerics import fast, send
+from gram_ppl.train import Trainer
+
+CPU = torch.device("cpu")
+
+
+class Reads(TorchDispatchMode):
+    """Counts how often a tensor becomes a Python number; on CUDA each of them waits for the device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **kwargs or {})
+
+
+@pytest.fixture(scope="module")
+def task() -> gp.tasks.Sudoku:
+    return gp.tasks.Sudoku(box=(2, 2), clues=(4, 8), num_validation=8, num_test=8)
+
+
+def tiny(task: gp.tasks.Sudoku, model: Callable[..., Any] = gp.models.GRAM, **options: Any) -> tuple[Any, Any]:
+    program = model(task.spec, width=8, mixer=gp.nn.Attention(heads=2), **options)
+    return program, gp.guides.AmortizedGuide(program) if model is gp.models.GRAM else gp.guides.Empty(program)
+
+
+def trainer(task: gp.tasks.Sudoku, *parts: Any) -> Trainer:
+    settings = {
+        "updates": 1000, "batch_size": 8, "seed": 0, "lr": 1e-3, "weight_decay": 0.1, "betas": [0.9, 0.95], "clip": 1.0,
+        "warmup": 5, "decay": 0.3, "final": 0.05, "ema": 0.99, "evaluations": 0, "evaluate_on": 4,
+        "evaluate_steps": None,
+    }  # fmt: skip
+    return Trainer(*parts, task, gp.SegmentELBO(1.0), settings, "cpu")
+
+
+def test_the_count_sees_a_read() -> None:
+    with Reads() as reads:
+        assert torch.ones(()) > 0
+        torch.ones(()).item()
+    assert reads.count == 2
+
+
+@pytest.mark.parametrize("model", [gp.models.GRAM, gp.models.HRM, gp.models.TRM])
+def test_a_segment_reads_no_scalar(task: gp.tasks.Sudoku, model: Any) -> None:
+    program, guide = tiny(task, model)
+    segment = gp.SegmentELBO(1.0)(program, guide)
+    x, y = next(task.batches("train", 4, torch.Generator().manual_seed(0)))
+    with fast(CPU), Reads() as reads:
+        segment(x, y, latent=program.initial(4), steps=1)[0].backward()
+    assert reads.count == 0
+
+
+def test_an_update_on_cuda_reads_no_scalar_of_the_device(task: gp.tasks.Sudoku, monkeypatch: Any) -> None:
+    run = trainer(task, *tiny(task))
+    run.step()
+    monkeypatch.setattr(train, "fast", lambda _: fast(CPU))
+    monkeypatch.setattr(train, "send", lambda tensor, _: tensor)
+    run.device = torch.device("cuda")  # every branch of an update is that of CUDA, on tensors of the CPU
+    with Reads() as reads:
+        for _ in range(3):
+            run.step()
+    assert reads.count == 0
+
+
+def test_data_are_sent_as_they_are() -> None:
+    x = torch.arange(6).view(2, 3)
+    assert torch.equal(send(x, CPU), x)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method`:DeprecationWarning")  # torch's own, in importing inductor
+def test_compilation_ends_with_its_block_and_leaves_state_and_copies_alone(task: gp.tasks.Sudoku) -> None:
+    model, _ = tiny(task)
+    names = list(model.state_dict())
+    with compiled(model):
+        assert model.core._compiled_call_impl is not None
+        assert list(model.state_dict()) == names
+        assert copy.deepcopy(model).core._compiled_call_impl is None
+    assert model.core._compiled_call_impl is None
+    with contextlib.suppress(KeyError), compiled(model):
+        raise KeyError
+    assert model.core._compiled_call_impl is None
+    assert list(model.state_dict()) == names
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method`:DeprecationWarning")
+def test_fit_compiles_where_it_is_asked_to(task: gp.tasks.Sudoku, monkeypatch: Any) -> None:
+    seen: list[bool] = []
+    step = Trainer.step
+
+    def watched(self: Trainer) -> Any:
+        core: Any = self.segment.model.core  # type: ignore[union-attr]
+        seen.append(core._compiled_call_impl is not None)
+        core._compiled_call_impl = None  # the program itself is compiled in the slow test
+        return step(self)
+
+    monkeypatch.setattr(Trainer, "step", watched)
+    for compile in (True, False, None):
+        gp.fit(*tiny(task), task, updates=1, batch_size=8, evaluations=0, progress=False, device="cpu", compile=compile)
+    assert seen == [True, False, False]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # the compiler's own
+def test_a_compiled_run_is_the_run_up_to_rounding(task: gp.tasks.Sudoku, monkeypatch: Any) -> None:
+    monkeypatch.setattr("gram_ppl.numerics.use_bf16", lambda device: False)
+
+    def run(**options: Any) -> tuple[list[torch.Tensor], Any]:
+        model, guide = tiny(task)
+        history = gp.fit(model, guide, task, updates=6, batch_size=8, evaluations=2, progress=False, **options)
+        return [p.detach().clone() for module in (model, guide) for p in module.parameters()], history
+
+    (eager, _), (once, history), (again, same) = run(), run(compile=True), run(compile=True)
+    torch.testing.assert_close(once, eager, rtol=1e-3, atol=1e-5)
+    assert all(map(torch.equal, once, again))
+    assert [record._replace(seconds=0) for record in history] == [record._replace(seconds=0) for record in same]
