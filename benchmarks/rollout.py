@@ -36,7 +36,7 @@ from torch import Tensor, nn
 
 import gram_ppl as gp
 from gram_ppl.compilation import compiled
-from gram_ppl.numerics import fast, use_bf16
+from gram_ppl.numerics import exactly, fast, use_bf16
 from gram_ppl.poutine import Streams, Temperature
 
 CPU = torch.device("cpu")
@@ -66,7 +66,7 @@ def by_hand(
             h, low = (state.expand(len(part), -1, -1) for state in (model.h0, model.l0))
             for _ in range(steps * model.transitions):
                 u, low = model.core((h, low), e)
-                mu, raw_sigma = model.guidance(u).float().chunk(2, dim=-1)
+                mu, raw_sigma = exactly(model.guidance, u).chunk(2, dim=-1)
                 sigma = model.noise.floor + 2 * model.noise.scale * raw_sigma.sigmoid()
                 h = u + mu + sigma * normal(mu)
             logits = model.decoder(h[:, model.encoder.first_out :]).float().log_softmax(dim=-1)

@@ -32,7 +32,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 import gram_ppl as gp
-from gram_ppl.numerics import fast, use_bf16
+from gram_ppl.numerics import exactly, fast, use_bf16
 from gram_ppl.poutine import transition
 
 BETA, BALANCE = 1.0, 0.8
@@ -68,12 +68,12 @@ def by_hand(model: Any, guide: Any, x: Tensor, y: Tensor, latent: gp.Latent) -> 
     with torch.no_grad():
         for _ in range(model.transitions - 1):
             u, low = model.core((h, low), e)
-            mu, sigma = gaussian(model.guidance(u), model.noise)
+            mu, sigma = gaussian(exactly(model.guidance, u), model.noise)
             h = u + mu + sigma * torch.randn_like(mu)
     u, low = model.core((h, low), e)
-    mu_p, sigma_p = gaussian(model.guidance(u), model.noise)
+    mu_p, sigma_p = gaussian(exactly(model.guidance, u), model.noise)
     target = F.pad(guide.target(y), (0, 0, guide.first, guide.after))
-    mu_q, sigma_q = gaussian(guide.guidance(u + target), model.noise)
+    mu_q, sigma_q = gaussian(exactly(guide.guidance, u + target), model.noise)
     h = u + mu_q + sigma_q * torch.randn_like(mu_q)
     to_prior = gaussian_kl(mu_q.detach(), sigma_q.detach(), mu_p, sigma_p)
     to_posterior = gaussian_kl(mu_q, sigma_q, mu_p.detach(), sigma_p.detach())

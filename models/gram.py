@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..heads import Heads
 from ..nn import Attention, Block, SwiGLU, TokenMixing
+from ..numerics import exactly
 from ..poutine import register, transition
 from ..state import Latent
 from ..tasks.base import Spec
@@ -141,7 +142,7 @@ class GRAM(nn.Module):
     def prior(self, u: Tensor) -> TorchDistributionMixin:
         """p(eps | u): batch shape ``[B]``, event shape ``[L, D]`` (eq. 8)."""
         assert not isinstance(self.noise, NoNoise)
-        return self.noise.distribution(self.guidance(u))
+        return self.noise.distribution(exactly(self.guidance, u))
 
     def answer(self, h: Tensor) -> TorchDistributionMixin:
         """p(y | h): independent tokens, ``[B, L, D]`` -> batch shape ``[B]``, event shape ``[L_out]``."""
