@@ -19,13 +19,14 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from . import checkpoint, compilation, interrupt
+from . import checkpoint, compilation, interrupt, tracking
 from .descriptions import difference
 from .faults import NonFiniteLoss, not_finite, out_of_memory
 from .heads import HeadTrainer
 from .infer import rollout
 from .numerics import fast, send
 from .objective import LogLinear, Segment, SegmentELBO
+from .phases import Clock, NoClock
 from .run_folder import STATE_FILE, locked
 from .state import Batch, Latent
 from .tasks.base import Task
@@ -84,6 +85,7 @@ def fit(
     resume: bool = False,
     device: str | torch.device | None = None,
     compile: bool | None = None,
+    tracker: str | tracking.Tracker | tracking.Options | None = None,
     progress: bool = True,
 ) -> History:
     """Train model and guide by SVI; they end with the averaged weights that were best on prior rollouts.
@@ -110,6 +112,8 @@ def fit(
         resume: continue from the state in ``out``; the result is that of the uninterrupted run, bit for bit.
         device: CUDA when present, else the CPU.
         compile: run the model's deterministic core compiled (:mod:`gram_ppl.compilation`); by default on CUDA only.
+        tracker: where records, step times, utilisation and memory go (:mod:`gram_ppl.tracking`): the name of a tracker
+            that Accelerate knows, such as "tensorboard", or an object with ``log(values, step)``.
         progress: show a progress bar.
 
     Raises:
@@ -134,8 +138,15 @@ def fit(
     checkpoint_every = checkpoint_every or max(1, updates // 50)
     if resume and folder is None:
         raise ValueError("resume=True needs out=, the folder to resume from")
+    tracked = tracking.options(tracker, folder)
     fast_core = compilation.compiled(model) if compile else nullcontext()
-    with locked(folder), interrupt.deferred(folder) as request, fast_core, _bar(progress) as bar:
+    with (
+        locked(folder),
+        interrupt.deferred(folder) as request,
+        tracking.tracked(tracked, trainer, folder) as track,
+        fast_core,
+        _bar(progress) as bar,
+    ):
         if resume and folder is not None:
             trainer.restore(folder)
         line = bar.add_task("", total=updates, completed=trainer.update, note="")
@@ -149,6 +160,7 @@ def fit(
                 raise out_of_memory(trainer.update, batch_size, trainer.supervision, kept) from error
             bar.advance(line)
             if record is not None:
+                track(record)
                 bar.update(line, note=f"{trainer.update / trainer.seconds:.1f} updates/s  {_note(record)}")
                 if progress and record.prior_accuracy is not None:
                     bar.console.print(f"update {record.update:>6}  {_note(record)}", highlight=False)
@@ -194,6 +206,7 @@ class Trainer:
         if every is not None and every < 1:
             raise ValueError(f"heads_every must be at least 1, got {every}")
         self.heads = HeadTrainer(model, task, seed=settings["seed"]) if every else None
+        self.clock: Clock = NoClock()
         self.segment: Segment = objective(model.to(self.device), guide.to(self.device))
         self.optimizer = _optimizer(self.segment, settings)
         self.average = AveragedModel(self.segment)
@@ -217,21 +230,28 @@ class Trainer:
     def step(self) -> Record | None:
         """One segment and one optimiser step; a record where one is due."""
         start = time.perf_counter()
+        self.clock.start()
         x, y, latent, age, _ = self._next()
+        self.clock.end("data")
         self.objective.set_progress(self.update / self.settings["updates"])
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings["lr"] * _rate(self.update, self.settings)
         self.optimizer.zero_grad(set_to_none=True)
         with fast(self.device):
             loss, info = self.segment(x, y, latent=latent, age=age)
+            self.clock.end("forward")
             loss.backward()
+            self.clock.end("backward")
         norm = nn.utils.clip_grad_norm_(self.segment.parameters(), self.settings["clip"])
         if self.device.type == "cpu" and not (loss.isfinite() and norm.isfinite()):
             raise self._not_finite(x, y, latent)
         self.optimizer.step()
+        self.clock.end("optimiser")
         if self.heads is not None and self.update % self.settings["heads_every"] == 0:
             self.heads.step(x)
+            self.clock.end("heads")
         self._average()
+        self.clock.end("optimiser")
         age = age + self.objective.steps
         done = None if info.halted is None else info.halted | (age >= self.supervision)
         self.carry = Carry(x, y, info.latent, age, done)
