@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any, Protocol
 
 import torch
@@ -62,41 +63,42 @@ class DeviceClock:
     Between two calls of it the first ``most`` updates are timed, so that events don't pile up.
 
     Args:
-        event: makes an event with ``record``, ``synchronize`` and ``elapsed_time`` (ms).
+        mark: puts an event into the stream; it has ``synchronize`` and ``elapsed_time`` (ms).
         most: updates to time.
     """
 
-    def __init__(
-        self, event: Callable[[], Any] = lambda: torch.cuda.Event(enable_timing=True), *, most: int = 200
-    ) -> None:
-        self.event = event
+    def __init__(self, mark: Callable[[], Any], *, most: int = 200) -> None:
+        self.mark = mark
         self.most = most
-        self.marks: list[list[tuple[str, Any]]] = []  # of each update; the first of them marks its start
+        self.updates: list[list[tuple[str, Any]]] = []  # events by the phase that they end; the first is the start
         self.full = False
 
     def start(self) -> None:
-        self.full = len(self.marks) == self.most
+        self.full = len(self.updates) == self.most
         if not self.full:
-            self.marks.append([])
-            self.end("")
+            self.updates.append([("", self.mark())])
 
     def end(self, phase: str) -> None:
         if not self.full:
-            event = self.event()
-            event.record()
-            self.marks[-1].append((phase, event))
+            self.updates[-1].append((phase, self.mark()))
 
     def take(self) -> tuple[int, dict[str, float]]:
-        marks, self.marks = self.marks, []
+        updates, self.updates = self.updates, []
         seconds: dict[str, float] = {}
-        if marks:
-            marks[-1][-1][1].synchronize()
-        for update in marks:
-            for (_, before), (phase, after) in zip(update, update[1:], strict=False):
+        if updates:
+            updates[-1][-1][1].synchronize()
+        for events in updates:
+            for (_, before), (phase, after) in pairwise(events):
                 seconds[phase] = seconds.get(phase, 0.0) + before.elapsed_time(after) / 1000
-        return len(marks), seconds
+        return len(updates), seconds
 
 
 def clock(device: torch.device) -> Clock:
     """The clock of a device."""
-    return DeviceClock() if device.type == "cuda" else WallClock()
+
+    def mark() -> torch.cuda.Event:
+        event = torch.cuda.Event(enable_timing=True)
+        event.record(torch.cuda.current_stream(device))
+        return event
+
+    return DeviceClock(mark) if device.type == "cuda" else WallClock()

@@ -69,13 +69,6 @@ def test_a_segment_reads_no_scalar(task: gp.tasks.Sudoku, model: Any) -> None:
     assert reads.count == 0
 
 
-class Unread:
-    """A CUDA event that nobody may look at."""
-
-    def record(self) -> None:
-        pass
-
-
 @pytest.mark.parametrize("tracked", [False, True])
 def test_an_update_on_cuda_reads_no_scalar_of_the_device(
     task: gp.tasks.Sudoku, monkeypatch: Any, tracked: bool
@@ -83,7 +76,7 @@ def test_an_update_on_cuda_reads_no_scalar_of_the_device(
     run = trainer(task, *tiny(task))
     run.step()
     if tracked:
-        run.clock = DeviceClock(Unread)
+        run.clock = DeviceClock(object)  # of events that cannot be read
     monkeypatch.setattr(train, "fast", lambda _: fast(CPU))
     monkeypatch.setattr(train, "send", lambda tensor, _: tensor)
     run.device = torch.device("cuda")  # every branch of an update is that of CUDA, on tensors of the CPU

@@ -20,7 +20,6 @@ import gram_ppl as gp
 from gram_ppl import flops, phases, tracking
 from gram_ppl.cli import app
 from gram_ppl.compilation import eager
-from gram_ppl.numerics import fast
 from gram_ppl.train import Record, Trainer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
@@ -152,7 +151,7 @@ class Event:
 
     stream, reads = 0, 0
 
-    def record(self) -> None:
+    def __init__(self) -> None:
         Event.stream += 1
         self.time = Event.stream
 
