@@ -21,6 +21,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from . import checkpoint, compilation, interrupt, tracking
 from .descriptions import difference
+from .distributed import Shares
 from .faults import NonFiniteLoss, not_finite, out_of_memory
 from .heads import HeadTrainer
 from .infer import rollout
@@ -30,6 +31,8 @@ from .phases import Clock, NoClock
 from .run_folder import STATE_FILE, locked
 from .state import Batch, Latent
 from .tasks.base import Task
+
+AGREE_EVERY = 20  # updates between two times that processes ask each other whether a signal came
 
 
 class Record(NamedTuple):
@@ -82,13 +85,18 @@ def fit(
     heads_every: int | None = None,
     out: str | Path | None = None,
     checkpoint_every: int | None = None,
-    resume: bool = False,
+    resume: bool | None = False,
     device: str | torch.device | None = None,
+    accumulate: int = 1,
     compile: bool | None = None,
     tracker: str | tracking.Tracker | tracking.Options | None = None,
     progress: bool = True,
 ) -> History:
     """Train model and guide by SVI; they end with the averaged weights that were best on prior rollouts.
+
+    Started by ``torchrun`` or ``accelerate launch``, all processes call it alike and share every update
+    (:mod:`gram_ppl.distributed`): ``batch_size`` is that of all together, the main process writes and shows progress,
+    all end with the same weights.
 
     Args:
         model: the program, with ``initial(batch)`` and ``supervision`` (N_sup).
@@ -109,8 +117,10 @@ def fit(
             no heads if not given (:func:`gram_ppl.fit_heads` fits them afterwards).
         out: folder for ``model.safetensors`` (best weights) and ``state.safetensors`` (to resume).
         checkpoint_every: updates between two writings of the state; a fiftieth of the run if not given.
-        resume: continue from the state in ``out``; the result is that of the uninterrupted run, bit for bit.
+        resume: continue from the state in ``out``; the result is that of the uninterrupted run, bit for bit. None
+            continues if there is a state, and begins otherwise, as restarted processes want it.
         device: CUDA when present, else the CPU.
+        accumulate: parts into which each process cuts its rows, one after the other, to save memory.
         compile: run the model's deterministic core compiled (:mod:`gram_ppl.compilation`); by default on CUDA only.
         tracker: where records, step times, utilisation and memory go (:mod:`gram_ppl.tracking`): the name of a tracker
             that Accelerate knows, such as "tensorboard", or an object with ``log(values, step)``.
@@ -132,7 +142,8 @@ def fit(
         "evaluations": evaluations, "evaluate_on": evaluate_on, "evaluate_steps": evaluate_steps,
         "heads_every": heads_every,
     }  # fmt: skip
-    trainer = Trainer(model, guide, task, objective or SegmentELBO(LogLinear()), settings, device)
+    trainer = Trainer(model, guide, task, objective or SegmentELBO(LogLinear()), settings, device, accumulate)
+    shares = trainer.shares
     compile = compilation.pays(trainer.device) if compile is None else compile
     folder = None if out is None else Path(out)
     checkpoint_every = checkpoint_every or max(1, updates // 50)
@@ -140,12 +151,13 @@ def fit(
         raise ValueError("resume=True needs out=, the folder to resume from")
     tracked = tracking.options(tracker, folder)
     fast_core = compilation.compiled(model) if compile else nullcontext()
+    resume = folder is not None and (folder / STATE_FILE).exists() if resume is None else resume
     with (
-        locked(folder),
+        locked(folder if shares.main else None),
         interrupt.deferred(folder) as request,
-        tracking.tracked(tracked, trainer, folder) as track,
+        tracking.tracked(tracked if shares.main else None, trainer, folder) as track,
         fast_core,
-        _bar(progress) as bar,
+        _bar(progress and shares.main) as bar,
     ):
         if resume and folder is not None:
             trainer.restore(folder)
@@ -162,12 +174,16 @@ def fit(
             if record is not None:
                 track(record)
                 bar.update(line, note=f"{trainer.update / trainer.seconds:.1f} updates/s  {_note(record)}")
-                if progress and record.prior_accuracy is not None:
+                if progress and shares.main and record.prior_accuracy is not None:
                     bar.console.print(f"update {record.update:>6}  {_note(record)}", highlight=False)
-            due = trainer.update % checkpoint_every == 0 or trainer.update == updates or request.signum
+            if shares.world > 1 and trainer.update % AGREE_EVERY == 0:
+                request.signum = shares.most(request.signum or 0) or None
+            stop = request.signum is not None and (shares.world == 1 or trainer.update % AGREE_EVERY == 0)
+            due = trainer.update % checkpoint_every == 0 or trainer.update == updates or stop
             if folder is not None and due:
                 trainer.store(folder)
-                request.check(folder, trainer.update, updates)
+                if stop:
+                    request.check(folder, trainer.update, updates)
         trainer.finish(folder)
     return trainer.history
 
@@ -179,6 +195,7 @@ class Trainer:
         model, guide, task, objective: as for :func:`fit`.
         settings: the numbers of :func:`fit`.
         device: CUDA when present, else the CPU.
+        accumulate: as for :func:`fit`.
     """
 
     def __init__(
@@ -189,11 +206,13 @@ class Trainer:
         objective: SegmentELBO,
         settings: dict[str, Any],
         device: str | torch.device | None = None,
+        accumulate: int = 1,
     ) -> None:
         self.settings = settings
         self.task = task
         self.objective = objective
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.shares = Shares(accumulate, torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
+        self.device = self.shares.device
         self.supervision = int(model.supervision)  # type: ignore[arg-type]
         if settings["updates"] < 1:
             raise ValueError(f"updates must be at least 1, got {settings['updates']}")
@@ -205,9 +224,11 @@ class Trainer:
         every = settings.get("heads_every")
         if every is not None and every < 1:
             raise ValueError(f"heads_every must be at least 1, got {every}")
+        self.shares.check(settings["batch_size"], model, every)
         self.heads = HeadTrainer(model, task, seed=settings["seed"]) if every else None
         self.clock: Clock = NoClock()
         self.segment: Segment = objective(model.to(self.device), guide.to(self.device))
+        self.shared = self.shares.wrapped(self.segment)
         self.optimizer = _optimizer(self.segment, settings)
         self.average = AveragedModel(self.segment)
         self.generator = torch.Generator().manual_seed(settings["seed"])
@@ -237,14 +258,18 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings["lr"] * _rate(self.update, self.settings)
         self.optimizer.zero_grad(set_to_none=True)
-        with fast(self.device):
-            loss, info = self.segment(x, y, latent=latent, age=age)
-            self.clock.end("forward")
-            loss.backward()
-            self.clock.end("backward")
+        if self.shares.several:
+            loss, info = self.shares.backward(self.shared, x, y, latent, age, clock=self.clock)
+        else:
+            with fast(self.device):
+                loss, info = self.segment(x, y, latent=latent, age=age)
+                self.clock.end("forward")
+                loss.backward()
+                self.clock.end("backward")
         norm = nn.utils.clip_grad_norm_(self.segment.parameters(), self.settings["clip"])
-        if self.device.type == "cpu" and not (loss.isfinite() and norm.isfinite()):
-            raise self._not_finite(x, y, latent)
+        if self.device.type == "cpu" and not (norm.isfinite() and (self.shares.several or loss.isfinite())):
+            here = self.shares.here(len(x))
+            raise self._not_finite(x[here], y[here], latent)
         self.optimizer.step()
         self.clock.end("optimiser")
         if self.heads is not None and self.update % self.settings["heads_every"] == 0:
@@ -256,7 +281,8 @@ class Trainer:
         done = None if info.halted is None else info.halted | (age >= self.supervision)
         self.carry = Carry(x, y, info.latent, age, done)
         fresh = slice((self.update % self.supervision) * self.rows, (self.update % self.supervision + 1) * self.rows)
-        values = [loss.detach(), info.nll, info.kl, info.kl_rows[fresh].mean(), 1 - info.correct.float().mean()]
+        kl_first = info.kl_rows[self.shares.own(fresh, len(x))].sum() / (self.rows / self.shares.world)
+        values = [loss.detach(), info.nll, info.kl, kl_first, 1 - info.correct.float().mean()]
         self.window.append(torch.stack(values))
         self.update += 1
         due = self.update % self.log_every == 0 or self.update in self.evaluate_at
@@ -270,7 +296,7 @@ class Trainer:
         if self.carry is None:
             parts = [next(self.batches) for _ in range(self.supervision)]
             x, y = (send(torch.cat(tensors), self.device) for tensors in zip(*parts, strict=True))
-            latent = Latent(*(state.clone() for state in model.initial(len(x))))
+            latent = Latent(*(state.clone() for state in model.initial(len(x) // self.shares.world)))
             return Carry(x, y, latent, torch.zeros(len(x), dtype=torch.int64, device=self.device))
         x, y, latent, age, done = self.carry
         fresh: Any
@@ -281,8 +307,10 @@ class Trainer:
             fresh = done.nonzero()[:, 0]
             new = self._draw(len(fresh))
         x[fresh], y[fresh] = send(new.x, self.device), send(new.y, self.device)
-        for state, start in zip(latent, model.initial(len(new.x)), strict=True):
-            state[fresh] = start
+        here = self.shares.own(fresh, len(x)) if self.shares.world > 1 else fresh
+        count = here.stop - here.start if isinstance(here, slice) else len(here)
+        for state, start in zip(latent, model.initial(count), strict=True):
+            state[here] = start
         age[fresh] = 0
         return Carry(x, y, latent, age)
 
@@ -305,9 +333,12 @@ class Trainer:
         self.average.n_averaged += 1
 
     def _record(self) -> Record:
-        means = torch.stack(self.window).mean(dim=0).tolist()
+        means = self.shares.mean(torch.stack(self.window).mean(dim=0)).tolist()
         if not all(value == value and abs(value) != float("inf") for value in means):
-            raise self._not_finite(*self.carry[:3]) if self.carry else NonFiniteLoss("the loss is not finite")
+            if self.carry is None:
+                raise NonFiniteLoss("the loss is not finite")
+            here = self.shares.here(len(self.carry.x))
+            raise self._not_finite(self.carry.x[here], self.carry.y[here], self.carry.latent)
         self.window = []
         accuracy = self._prior_accuracy() if self.update in self.evaluate_at else None
         loss, nll, kl, kl_first, error = means
@@ -343,8 +374,9 @@ class Trainer:
         """Give model and guide their best averaged weights, and write them."""
         averaged: Any = self.average.module
         self.segment.load_state_dict(self.best_weights or averaged.state_dict())
-        if folder is not None:
+        if folder is not None and self.shares.main:
             checkpoint.save(folder, self.segment.model, self.segment.guide, self.task)
+        self.shares.wait()
 
     def _identity(self) -> dict[str, Any]:
         return checkpoint.describe(
@@ -352,8 +384,12 @@ class Trainer:
         )
 
     def store(self, folder: Path) -> None:
-        """Write the whole state, atomically."""
+        """Write the whole state, atomically; one process does, with the rows of all."""
         assert self.carry is not None
+        latent = self.shares.gathered(self.carry.latent)
+        window = self.shares.mean(torch.stack(self.window)) if self.window else None
+        if not self.shares.main:
+            return
         tensors = {f"weights.{key}": value for key, value in self.segment.state_dict().items()}
         tensors |= {f"average.{key}": value for key, value in self.average.state_dict().items()}
         tensors |= {f"best.{key}": value for key, value in self.best_weights.items()}
@@ -361,7 +397,7 @@ class Trainer:
         if self.heads is not None:
             tensors |= _flat("heads", self.heads.optimizer)
         tensors |= {"carry.x": self.carry.x, "carry.y": self.carry.y}
-        tensors |= {"carry.h": self.carry.latent.h, "carry.l": self.carry.latent.l}
+        tensors |= {"carry.h": latent.h, "carry.l": latent.l}
         tensors["carry.age"] = self.carry.age
         if self.carry.done is not None:
             tensors["carry.done"] = self.carry.done
@@ -370,8 +406,8 @@ class Trainer:
         tensors |= {"random.data": self.generator.get_state(), "random.cpu": torch.get_rng_state()}
         if self.device.type == "cuda":
             tensors["random.cuda"] = torch.cuda.get_rng_state(self.device)
-        if self.window:
-            tensors["window"] = torch.stack(self.window)
+        if window is not None:
+            tensors["window"] = window
         document = {
             "run": self._identity(),
             "update": self.update,
@@ -413,7 +449,9 @@ class Trainer:
         _fill(self.optimizer, part("optimizer."), path)
         if self.heads is not None:
             _fill(self.heads.optimizer, part("heads."), path)
-        self.carry = Carry(rows["x"], rows["y"], Latent(rows["h"], rows["l"]), rows["age"], rows.get("done"))
+        here = self.shares.here(len(rows["x"]))
+        latent = Latent(rows["h"][here], rows["l"][here])
+        self.carry = Carry(rows["x"], rows["y"], latent, rows["age"], rows.get("done"))
         spare = part("spare.")
         like = {key: rows[key].new_empty(len(value), rows[key].shape[1]) for key, value in spare.items()}
         checkpoint.fits(spare, like, path)

@@ -84,6 +84,14 @@ def test_every_record_is_logged_and_the_run_is_the_same_bit_for_bit(task: gp.tas
     assert tracker.closed == 1
 
 
+def test_an_update_in_parts_is_one_update(task: gp.tasks.Sudoku) -> None:
+    tracker = Memory()
+    plain, _ = run(task, heads_every=None, accumulate=2)
+    tracked, _ = run(task, heads_every=None, accumulate=2, tracker=tracker)
+    assert all(map(torch.equal, plain, tracked))
+    assert {f"time/{part}" for part in PARTS} < set(tracker.logged[0][1])
+
+
 def test_the_parts_make_the_step_and_the_step_the_speed(task: gp.tasks.Sudoku) -> None:
     tracker = Memory()
     start = time.perf_counter()

@@ -1,0 +1,70 @@
+"""What one of several processes does in the tests of :mod:`gram_ppl.distributed`; ``torchrun`` starts it.
+
+    torchrun --nproc-per-node 2 tests/processes.py FOLDER UPDATES NAME [KILL]
+
+Each process writes its final parameters to ``FOLDER/NAME-RANK.safetensors``. With KILL, rank 1 of the first start dies
+by SIGKILL in that update.
+"""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+from safetensors.torch import save_file
+
+import gram_ppl as gp
+from gram_ppl import numerics
+from gram_ppl.train import Trainer
+
+
+def fit(folder: Path | None, updates: int, **options: Any) -> tuple[dict[str, torch.Tensor], Any]:
+    """A tiny run in float32 (bf16 rounds by the number of rows); parameters of model and guide, and the history."""
+    with mock.patch.object(numerics, "use_bf16", return_value=False):
+        return _fit(folder, updates, **options)
+
+
+def _fit(folder: Path | None, updates: int, **options: Any) -> tuple[dict[str, torch.Tensor], Any]:
+    torch.set_num_threads(1)
+    task = gp.tasks.Sudoku(box=(2, 2), clues=(4, 8), num_validation=8, num_test=4)
+    model = gp.models.GRAM(task.spec, width=16)
+    guide = gp.guides.AmortizedGuide(model)
+    settings: dict[str, Any] = {"batch_size": 16, "evaluations": 2, "evaluate_on": 8, "progress": False}
+    settings |= {"checkpoint_every": 10, "device": "cpu", "out": folder}
+    history = gp.fit(model, guide, task, updates=updates, **settings, **options)
+    return {**model.state_dict(), **{f"guide.{name}": value for name, value in guide.state_dict().items()}}, history
+
+
+def main() -> None:
+    """Train, and write down where it ended."""
+    folder, updates, name, *kill = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3], *sys.argv[4:]
+    rank, again = int(os.environ.get("RANK", "0")), int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+    step = Trainer.step
+
+    def deadly(self: Trainer) -> Any:
+        if kill and rank == 1 and not again and self.update == int(kill[0]):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return step(self)
+
+    Trainer.step = deadly  # type: ignore[method-assign]
+    stopped_at = int(os.environ.get("STOP_AT", "0"))
+    store = Trainer.store
+
+    def stop(self: Trainer, folder: Path) -> None:
+        store(self, folder)
+        if self.update == stopped_at:
+            self.shares.wait()
+            sys.exit(0)
+
+    Trainer.store = stop  # type: ignore[method-assign]
+    weights, history = fit(folder, updates, resume=None)
+    save_file({key: value.contiguous() for key, value in weights.items()}, folder / f"{name}-{rank}.safetensors")
+    (folder / f"{name}-{rank}.json").write_text(json.dumps([list(record) for record in history]))
+
+
+if __name__ == "__main__":
+    main()
