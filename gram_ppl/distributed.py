@@ -19,7 +19,7 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
 
 from .numerics import fast
-from .phases import Clock, NoClock
+from .phases import Clock
 from .state import Latent, SegmentInfo
 
 
@@ -122,7 +122,7 @@ class Shares:
         return slice(*inside)
 
     def backward(
-        self, segment: nn.Module, x: Tensor, y: Tensor, latent: Latent, age: Tensor, clock: Clock = NoClock()
+        self, segment: nn.Module, x: Tensor, y: Tensor, latent: Latent, age: Tensor, clock: Clock
     ) -> tuple[Tensor, SegmentInfo]:
         """Loss, gradients and info of this process's rows; x, y and age are joint, the latent is its own.
 

@@ -259,7 +259,7 @@ class Trainer:
             group["lr"] = self.settings["lr"] * _rate(self.update, self.settings)
         self.optimizer.zero_grad(set_to_none=True)
         if self.shares.several:
-            loss, info = self.shares.backward(self.shared, x, y, latent, age, clock=self.clock)
+            loss, info = self.shares.backward(self.shared, x, y, latent, age, self.clock)
         else:
             with fast(self.device):
                 loss, info = self.segment(x, y, latent=latent, age=age)
