@@ -1,6 +1,6 @@
 """GRAM, Generative Recursive Reasoning, as a probabilistic program in Pyro."""
 
-from . import bounds, features, guides, halt, metrics, models, nn, poutine, report, select, tasks
+from . import bounds, features, guides, halt, metrics, models, nn, poutine, report, select, tasks, tracking
 from .arviz_adapter import to_arviz
 from .checkpoint import CheckpointError, load, save
 from .denoising import DenoisingELBO
@@ -49,6 +49,7 @@ __all__ = [
     "solve",
     "tasks",
     "trajectories",
+    "tracking",
     "tune",
     "to_arviz",
 ]

@@ -40,3 +40,18 @@ def compiled(model: nn.Module) -> Iterator[None]:
             yield
     finally:
         core._compiled_call_impl = None
+
+
+@contextmanager
+def eager(model: nn.Module) -> Iterator[None]:
+    """Within :func:`compiled`, a block in which the model runs uncompiled all the same."""
+    core: Any = getattr(model, "core", None)
+    code = getattr(core, "_compiled_call_impl", None)
+    if code is None:
+        yield
+        return
+    core._compiled_call_impl = None
+    try:
+        yield
+    finally:
+        core._compiled_call_impl = code

@@ -19,6 +19,7 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
 
 from .numerics import fast
+from .phases import Clock
 from .state import Latent, SegmentInfo
 
 
@@ -121,9 +122,12 @@ class Shares:
         return slice(*inside)
 
     def backward(
-        self, segment: nn.Module, x: Tensor, y: Tensor, latent: Latent, age: Tensor
+        self, segment: nn.Module, x: Tensor, y: Tensor, latent: Latent, age: Tensor, clock: Clock
     ) -> tuple[Tensor, SegmentInfo]:
-        """Loss, gradients and info of this process's rows; x, y and age are joint, the latent is its own."""
+        """Loss, gradients and info of this process's rows; x, y and age are joint, the latent is its own.
+
+        The clock is told where a forward and a backward pass end, the exchange of gradients included.
+        """
         batch, size = len(x), len(x) // (self.world * self.accumulate)
         state = _random(self.device)
         losses, infos = [], []
@@ -136,7 +140,9 @@ class Shares:
                 with JointNoise(batch, joint):
                     z = Latent(*(tensor[here] for tensor in latent))
                     loss, info = segment(x[joint], y[joint], latent=z, age=age[joint])
+                clock.end("forward")
                 (loss / self.accumulate).backward()
+                clock.end("backward")
             losses.append(loss.detach())
             infos.append(info)
         return torch.stack(losses).mean(), _joined(infos)

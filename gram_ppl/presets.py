@@ -202,7 +202,7 @@ PRESETS: dict[str, dict[str, Preset]] = {
 
 # Arguments of the task, the model and fit that are no settings of a preset.
 FIXED = {"spec", "seed", "model", "guide", "task", "objective", "out", "resume", "device", "progress",
-         "checkpoint_every"}  # fmt: skip
+         "tracker", "checkpoint_every"}  # fmt: skip
 
 
 def default() -> str:

@@ -19,7 +19,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from . import checkpoint, compilation, interrupt
+from . import checkpoint, compilation, interrupt, tracking
 from .descriptions import difference
 from .distributed import Shares
 from .faults import NonFiniteLoss, not_finite, out_of_memory
@@ -27,6 +27,7 @@ from .heads import HeadTrainer
 from .infer import rollout
 from .numerics import fast, send
 from .objective import LogLinear, Segment, SegmentELBO
+from .phases import Clock, NoClock
 from .run_folder import STATE_FILE, locked
 from .state import Batch, Latent
 from .tasks.base import Task
@@ -88,6 +89,7 @@ def fit(
     device: str | torch.device | None = None,
     accumulate: int = 1,
     compile: bool | None = None,
+    tracker: str | tracking.Tracker | tracking.Options | None = None,
     progress: bool = True,
 ) -> History:
     """Train model and guide by SVI; they end with the averaged weights that were best on prior rollouts.
@@ -120,6 +122,8 @@ def fit(
         device: CUDA when present, else the CPU.
         accumulate: parts into which each process cuts its rows, one after the other, to save memory.
         compile: run the model's deterministic core compiled (:mod:`gram_ppl.compilation`); by default on CUDA only.
+        tracker: where records, step times, utilisation and memory go (:mod:`gram_ppl.tracking`): the name of a tracker
+            that Accelerate knows, such as "tensorboard", or an object with ``log(values, step)``.
         progress: show a progress bar.
 
     Raises:
@@ -145,11 +149,13 @@ def fit(
     checkpoint_every = checkpoint_every or max(1, updates // 50)
     if resume and folder is None:
         raise ValueError("resume=True needs out=, the folder to resume from")
+    tracked = tracking.options(tracker, folder)
     fast_core = compilation.compiled(model) if compile else nullcontext()
     resume = folder is not None and (folder / STATE_FILE).exists() if resume is None else resume
     with (
         locked(folder if shares.main else None),
         interrupt.deferred(folder) as request,
+        tracking.tracked(tracked if shares.main else None, trainer, folder) as track,
         fast_core,
         _bar(progress and shares.main) as bar,
     ):
@@ -166,6 +172,7 @@ def fit(
                 raise out_of_memory(trainer.update, batch_size, trainer.supervision, kept) from error
             bar.advance(line)
             if record is not None:
+                track(record)
                 bar.update(line, note=f"{trainer.update / trainer.seconds:.1f} updates/s  {_note(record)}")
                 if progress and shares.main and record.prior_accuracy is not None:
                     bar.console.print(f"update {record.update:>6}  {_note(record)}", highlight=False)
@@ -219,6 +226,7 @@ class Trainer:
             raise ValueError(f"heads_every must be at least 1, got {every}")
         self.shares.check(settings["batch_size"], model, every)
         self.heads = HeadTrainer(model, task, seed=settings["seed"]) if every else None
+        self.clock: Clock = NoClock()
         self.segment: Segment = objective(model.to(self.device), guide.to(self.device))
         self.shared = self.shares.wrapped(self.segment)
         self.optimizer = _optimizer(self.segment, settings)
@@ -243,25 +251,32 @@ class Trainer:
     def step(self) -> Record | None:
         """One segment and one optimiser step; a record where one is due."""
         start = time.perf_counter()
+        self.clock.start()
         x, y, latent, age, _ = self._next()
+        self.clock.end("data")
         self.objective.set_progress(self.update / self.settings["updates"])
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings["lr"] * _rate(self.update, self.settings)
         self.optimizer.zero_grad(set_to_none=True)
         if self.shares.several:
-            loss, info = self.shares.backward(self.shared, x, y, latent, age)
+            loss, info = self.shares.backward(self.shared, x, y, latent, age, self.clock)
         else:
             with fast(self.device):
                 loss, info = self.segment(x, y, latent=latent, age=age)
+                self.clock.end("forward")
                 loss.backward()
+                self.clock.end("backward")
         norm = nn.utils.clip_grad_norm_(self.segment.parameters(), self.settings["clip"])
         if self.device.type == "cpu" and not (norm.isfinite() and (self.shares.several or loss.isfinite())):
             here = self.shares.here(len(x))
             raise self._not_finite(x[here], y[here], latent)
         self.optimizer.step()
+        self.clock.end("optimiser")
         if self.heads is not None and self.update % self.settings["heads_every"] == 0:
             self.heads.step(x)
+            self.clock.end("heads")
         self._average()
+        self.clock.end("optimiser")
         age = age + self.objective.steps
         done = None if info.halted is None else info.halted | (age >= self.supervision)
         self.carry = Carry(x, y, info.latent, age, done)

@@ -15,6 +15,7 @@ import gram_ppl as gp
 from gram_ppl import train
 from gram_ppl.compilation import compiled
 from gram_ppl.numerics import fast, send
+from gram_ppl.phases import DeviceClock
 from gram_ppl.train import Trainer
 
 CPU = torch.device("cpu")
@@ -68,9 +69,14 @@ def test_a_segment_reads_no_scalar(task: gp.tasks.Sudoku, model: Any) -> None:
     assert reads.count == 0
 
 
-def test_an_update_on_cuda_reads_no_scalar_of_the_device(task: gp.tasks.Sudoku, monkeypatch: Any) -> None:
+@pytest.mark.parametrize("tracked", [False, True])
+def test_an_update_on_cuda_reads_no_scalar_of_the_device(
+    task: gp.tasks.Sudoku, monkeypatch: Any, tracked: bool
+) -> None:
     run = trainer(task, *tiny(task))
     run.step()
+    if tracked:
+        run.clock = DeviceClock(object)  # of events that cannot be read
     monkeypatch.setattr(train, "fast", lambda _: fast(CPU))
     monkeypatch.setattr(train, "send", lambda tensor, _: tensor)
     run.device = torch.device("cuda")  # every branch of an update is that of CUDA, on tensors of the CPU

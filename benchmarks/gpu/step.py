@@ -3,8 +3,8 @@
     python benchmarks/gpu/step.py
 
 One row for each world and setting, written as soon as it is done; the same command goes on with the missing ones. An
-update is ``Trainer.step``, data included. Flops are counted by torch's flop counter in one eager update (products of
-forward and backward, no recomputation); utilisation is flops ÷ time ÷ the card's dense bf16 peak.
+update is ``Trainer.step``, data included. Flops are those of a segment by torch's flop counter (products of forward and
+backward, no recomputation); utilisation is flops ÷ time ÷ the card's dense bf16 peak.
 """
 
 from __future__ import annotations
@@ -19,16 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 from worlds import world
 
-from gram_ppl import numerics, presets
+from gram_ppl import flops, numerics, presets
 from gram_ppl.compilation import compiled
 from gram_ppl.train import Trainer
 
 SETTINGS = {"bf16 compiled": (True, True), "bf16": (True, False), "float32": (False, False)}
-# Dense bf16 TFLOP/s by a part of the card's name, from its maker's data sheet.
-PEAKS = {"H200": 989.4, "H100 PCIe": 756.0, "H100": 989.4, "A100": 312.0, "L40S": 362.1, "4090": 165.2}
 
 
 def trainer(name: str, batch: int | None, tiny: bool, device: torch.device) -> Trainer:
@@ -46,9 +43,10 @@ def trainer(name: str, batch: int | None, tiny: bool, device: torch.device) -> T
 
 def measure(run: Trainer, updates: int, compile: bool, device: torch.device) -> dict[str, Any]:
     """Seconds, examples per second, peak memory and flops of an update."""
-    with FlopCounterMode(display=False) as counter:
-        run.step()
-    row: dict[str, Any] = {"batch": run.settings["batch_size"], "tflop": counter.get_total_flops() / 1e12}
+    run.step()
+    assert run.carry is not None
+    row: dict[str, Any] = {"batch": run.settings["batch_size"]}
+    row["tflop"] = flops.count(run.segment, *run.carry[:4]) / 1e12
     with compiled(run.segment.model) if compile else nullcontext():
         start = time.perf_counter()
         for _ in range(5):
@@ -73,12 +71,6 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def peak(device: torch.device) -> float | None:
-    """Dense bf16 TFLOP/s of the card, None where its name isn't known."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
-    return next((value for part, value in PEAKS.items() if part in name), None)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Updates at the paper's size: time, memory, utilisation.")
     parser.add_argument("--worlds", nargs="+", default=["queens8", "coloring8", "sudoku-grids"])
@@ -91,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--results", type=Path, default=Path(__file__).resolve().parents[1] / "results" / "gpu")
     options = parser.parse_args(arguments)
     device = torch.device(options.device)
-    top = options.peak or peak(device)
+    top = options.peak or flops.peak(device)
     path = options.results / f"step{'-tiny' if options.tiny else ''}.json"
     document: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"rows": {}}
     document |= {"torch": torch.__version__, "peak_tflops": top}

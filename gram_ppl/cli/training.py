@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .. import infer, presets, report
+from .. import infer, presets, report, tracking
 from ..interrupt import resumable
 from ..run_folder import locked
 from ..train import STATE_FILE, fit
@@ -42,6 +42,9 @@ def train(
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="Another value for a setting of the preset; repeat."),
     ] = None,
+    tracker: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Where the course of the run goes: tensorboard, wandb, ...")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Train a model by its preset and measure it on unseen inputs.
@@ -55,9 +58,10 @@ def train(
     again = f"gram-ppl train {shlex.join([task, '--out', str(folder)])} --resume"
     with answering(as_json) as document, resumable(folder, again):
         asked: dict[str, Any] = {"task": task, "preset": preset, "updates": updates, "seed": seed}
-        asked |= {"set": _values(change or [])}
+        asked |= {"set": _values(change or [])} | ({"tracker": tracker} if tracker else {})
         asked = _started(folder, asked) if resume else _fresh(folder, asked)
         made = presets.get(task, asked["preset"], asked["set"] | {"fit.updates": asked["updates"]})
+        tracking.options(asked.get("tracker"), folder)
         seed = asked["seed"] or 0
         parts = presets.build(made, seed=seed)
         asked |= {"samples": made.samples, "steps": made.steps, "held_out": made.held_out}
@@ -69,6 +73,7 @@ def train(
             history = fit(
                 parts.model, parts.guide, parts.task, objective=parts.objective, **parts.fit, out=folder,
                 resume=resume and (folder / STATE_FILE).exists(), seed=seed, progress=not as_json,
+                tracker=asked.get("tracker"),
             )  # fmt: skip
         x = parts.task.inputs("test")[: made.held_out]
         metrics = measure(
