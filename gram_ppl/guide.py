@@ -12,6 +12,7 @@ from pyro.poutine.guide import GuideMessenger
 from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor, nn
 
+from .numerics import exactly
 from .poutine import register
 
 
@@ -54,7 +55,7 @@ class Guide(nn.Module, GuideMessenger):
         self.config: dict[str, Any] = {}
 
     def posterior(self, u: Tensor, y: Tensor, prior: dist.TorchDistribution) -> dist.TorchDistribution:
-        """q(eps | u, y), batch shape ``[B]`` and event shape ``[L, D]``.
+        """q(eps | u, y), batch shape ``[B]`` and event shape ``[L, D]``; called outside autocast.
 
         Args:
             u: proposal of the deterministic transition, ``[B, L, D]``.
@@ -104,7 +105,7 @@ class Guide(nn.Module, GuideMessenger):
         """The distribution of one site: :meth:`posterior` at the ``eps`` sites where it acts, else the prior."""
         if "proposal" not in self._infer or not self.acts(self._infer["charged"]):
             return prior
-        return self.posterior(self._infer["proposal"], self._y, prior)
+        return exactly(lambda u: self.posterior(u, self._y, prior), self._infer["proposal"])
 
     def get_traces(self) -> tuple[Trace, Trace]:
         """Model and guide trace of the last run, as ELBOs ask for them; the guide keeps none of it.

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import pyro
 import torch
 from torch import Tensor
+
+T = TypeVar("T")
 
 VALIDATIONS = ("validate_infer", "validate_poutine", "validate_distributions_pyro", "validate_distributions_torch")
 
@@ -30,7 +33,7 @@ def send(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.to(device, non_blocking=True)
 
 
-def exactly(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+def exactly(function: Callable[[Tensor], T], x: Tensor) -> T:
     """``function(x)`` in float32 at least, whatever autocast says.
 
     For noise heads: in bf16 the error of a mean of 2 is nearly the smallest sigma, so that posterior and prior could

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from ..guide import Guide
 from ..nn import SwiGLU
-from ..numerics import exactly
 
 
 class AmortizedGuide(Guide):
@@ -38,4 +37,4 @@ class AmortizedGuide(Guide):
     def posterior(self, u: Tensor, y: Tensor, prior: dist.TorchDistribution) -> dist.TorchDistribution:
         """q(eps | u, y): batch shape ``[B]``, event shape ``[L, D]``."""
         target = nn.functional.pad(self.target(y), (0, 0, self.first, self.after))
-        return self.noise.distribution(exactly(self.guidance, u + target))
+        return self.noise.distribution(self.guidance(u + target))

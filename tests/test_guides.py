@@ -400,3 +400,27 @@ def test_the_return_value_of_the_model_is_captured(name: str) -> None:
         assert torch.equal(z.h, last["infer"]["proposal"] + last["value"])
     guide(X, Y)
     assert guide.returned[1] is Y
+
+
+def test_noise_heads_ignore_autocast() -> None:
+    """Prior and posterior of an untrained guide agree under bf16 too, and sites keep float32 means."""
+    model = GRAM(SPEC, width=16)
+    guide = AmortizedGuide(model)
+    torch.nn.init.normal_(model.guidance.down.weight)
+    guide.guidance.load_state_dict(model.guidance.state_dict())
+    torch.nn.init.zeros_(guide.target.weight)
+    seen: list[Any] = []
+    posterior = guide.posterior
+
+    def note(u: Tensor, y: Tensor, prior: Any) -> Any:
+        assert u.dtype == torch.float32
+        seen.append((posterior(u, y, prior).base_dist, prior.base_dist))
+        return posterior(u, y, prior)
+
+    guide.posterior = note  # type: ignore[method-assign]
+    with torch.autocast("cpu", torch.bfloat16):
+        _, info = gp.SegmentELBO()(model, guide)(X, Y)
+    assert info.kl.abs() < 1e-4
+    for q, p in seen:
+        assert not torch.equal(p.loc.bfloat16().float(), p.loc)  # more than 8 bits
+        torch.testing.assert_close(q.loc, p.loc)
