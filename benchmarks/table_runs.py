@@ -105,6 +105,9 @@ def _config(run: Run, made: Made, task: Task) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return found
     updates = run.preset.fit.get("updates")
+    trained = run.weights / CONFIG_FILE
+    if run.weights != run.folder and trained.exists():
+        updates = json.loads(trained.read_text(encoding="utf-8"))["updates"]
     if run.minutes is not None and SYSTEMS[run.system].weights is None:
         updates = max(1, int(60 * run.minutes / _seconds_an_update(run, task)))
     config = {

@@ -50,11 +50,11 @@ PAPER: Mapping[str, Mapping[str, tuple[float, ...]]] = {
 
 
 def number(values: Sequence[float], digits: int) -> str:
-    """Mean and standard deviation of some seeds' values; nothing for none."""
+    """Mean and standard deviation of some seeds' values, the mean alone where they are equal; nothing for none."""
     if not values:
         return ""
     text = f"{mean(values):,.{digits}f}"
-    return text if len(values) < 2 else f"{text} ± {stdev(values):,.{digits}f}"
+    return text if len(set(values)) < 2 else f"{text} ± {stdev(values):,.{digits}f}"
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

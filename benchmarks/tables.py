@@ -141,7 +141,7 @@ TABLES: dict[tuple[str, str], Table] = {
         "Boards from nothing (table 9)",
         ("no guidance", "VAE", "Autoregressive", "MDLM", "D3PM, absorbing", "D3PM, uniform",
          "D3PM, uniform, 5 times the size", "GRAM"),
-        (GRIDS,), 1,
+        (GRIDS,), 1.2,
     ),
 }  # fmt: skip
 

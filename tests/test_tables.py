@@ -58,6 +58,8 @@ def test_systems_with_anothers_weights(system: str, tmp_path: Path) -> None:
     assert not (folder / "model.safetensors").exists()
     one, two = (json.loads((where / "metrics.json").read_text()) for where in (trained, folder))
     assert one["train_seconds"] == two["train_seconds"]
+    updates = [json.loads((where / "config.json").read_text())["updates"] for where in (trained, folder)]
+    assert updates[0] == updates[1]
 
 
 def test_without_deep_supervision_a_segment_is_the_whole_trajectory() -> None:
@@ -114,6 +116,7 @@ def test_text_by_hand() -> None:
     assert table_text.number([], 2) == ""
     assert table_text.number([1234.5], 1) == "1,234.5"
     assert table_text.number([0.1, 0.3], 2) == "0.20 ± 0.14"
+    assert table_text.number([7, 7], 0) == "7"
     text = table_text.column("8 queens", {"GRAM": [{"accuracy": 0.5}, {"accuracy": 0.7}], "HRM": []}, ["accuracy"])
     lines = text.splitlines()
     assert lines[0] == "### 8 queens"
