@@ -224,11 +224,10 @@ class Trainer:
         every = settings.get("heads_every")
         if every is not None and every < 1:
             raise ValueError(f"heads_every must be at least 1, got {every}")
-        self.shares.check(settings["batch_size"], model, every)
+        self.shares.check(settings["batch_size"])
         self.heads = HeadTrainer(model, task, seed=settings["seed"]) if every else None
         self.clock: Clock = NoClock()
         self.segment: Segment = objective(model.to(self.device), guide.to(self.device))
-        self.shared = self.shares.wrapped(self.segment)
         self.optimizer = _optimizer(self.segment, settings)
         self.average = AveragedModel(self.segment)
         self.generator = torch.Generator().manual_seed(settings["seed"])
@@ -259,7 +258,8 @@ class Trainer:
             group["lr"] = self.settings["lr"] * _rate(self.update, self.settings)
         self.optimizer.zero_grad(set_to_none=True)
         if self.shares.several:
-            loss, info = self.shares.backward(self.shared, x, y, latent, age, self.clock)
+            seed = hash((self.settings["seed"], self.update))
+            loss, info = self.shares.backward(self.segment, x, y, latent, age, self.clock, seed)
         else:
             with fast(self.device):
                 loss, info = self.segment(x, y, latent=latent, age=age)
@@ -278,7 +278,7 @@ class Trainer:
         self._average()
         self.clock.end("optimiser")
         age = age + self.objective.steps
-        done = None if info.halted is None else info.halted | (age >= self.supervision)
+        done = None if info.halted is None else self.shares.gathered(info.halted) | (age >= self.supervision)
         self.carry = Carry(x, y, info.latent, age, done)
         fresh = slice((self.update % self.supervision) * self.rows, (self.update % self.supervision + 1) * self.rows)
         kl_first = info.kl_rows[self.shares.own(fresh, len(x))].sum() / (self.rows / self.shares.world)
@@ -307,7 +307,7 @@ class Trainer:
             fresh = done.nonzero()[:, 0]
             new = self._draw(len(fresh))
         x[fresh], y[fresh] = send(new.x, self.device), send(new.y, self.device)
-        here = self.shares.own(fresh, len(x)) if self.shares.world > 1 else fresh
+        here = self.shares.own(fresh, len(x))
         count = here.stop - here.start if isinstance(here, slice) else len(here)
         for state, start in zip(latent, model.initial(count), strict=True):
             state[here] = start
@@ -353,7 +353,8 @@ class Trainer:
         averaged: Any = self.average.module
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(self.settings["seed"])
-            out = rollout(averaged.model, x, num_samples=1, steps=self.settings["evaluate_steps"])
+            steps = self.settings["evaluate_steps"]
+            out = rollout(averaged.model, x, num_samples=1, steps=steps, shares=self.shares)
         accuracy = self.task.verify(x, out.tokens[:, 0]).double().mean().item()
         if accuracy >= self.best:
             self.best = accuracy
@@ -386,7 +387,7 @@ class Trainer:
     def store(self, folder: Path) -> None:
         """Write the whole state, atomically; one process does, with the rows of all."""
         assert self.carry is not None
-        latent = self.shares.gathered(self.carry.latent)
+        latent = Latent(*(self.shares.gathered(state) for state in self.carry.latent))
         window = self.shares.mean(torch.stack(self.window)) if self.window else None
         if not self.shares.main:
             return
