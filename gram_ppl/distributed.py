@@ -28,6 +28,11 @@ def launched() -> bool:
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
+def main_process() -> bool:
+    """Whether this process writes files and speaks: one alone, or the first of several."""
+    return not launched() or os.environ.get("RANK", "0") == "0"
+
+
 def restarted() -> bool:
     """Whether an elastic agent started this process in the place of one that had died."""
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0

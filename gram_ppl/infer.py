@@ -103,7 +103,7 @@ def rollout(
         parts.append((step.tokens, step.log_prob, ran, step.residual, step.halt, step.value))
     whole = Rollouts(*(_each(lambda *some: torch.cat(some, dim=1), *fields) for fields in zip(*parts, strict=True)))
     if shares is not None:
-        whole = Rollouts(*(_each(lambda field: shares.gathered(field[0])[:total], field) for field in whole))
+        whole = Rollouts(*(_each(lambda field: shares.gathered(field[0])[None, :total], field) for field in whole))
     return _shaped(whole, len(x))
 
 

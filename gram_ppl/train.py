@@ -21,7 +21,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from . import checkpoint, compilation, interrupt, tracking
 from .descriptions import difference
-from .distributed import Shares
+from .distributed import Shares, restarted
 from .faults import NonFiniteLoss, not_finite, out_of_memory
 from .heads import HeadTrainer
 from .infer import rollout
@@ -118,7 +118,8 @@ def fit(
         out: folder for ``model.safetensors`` (best weights) and ``state.safetensors`` (to resume).
         checkpoint_every: updates between two writings of the state; a fiftieth of the run if not given.
         resume: continue from the state in ``out``; the result is that of the uninterrupted run, bit for bit. None
-            continues if there is a state, and begins otherwise, as restarted processes want it.
+            continues if there is a state, and begins otherwise. So do processes that torchrun's elastic agent starts
+            in the place of dead ones, whatever is said here.
         device: CUDA when present, else the CPU.
         accumulate: parts into which each process cuts its rows, one after the other, to save memory.
         compile: run the model's deterministic core compiled (:mod:`gram_ppl.compilation`); by default on CUDA only.
@@ -151,9 +152,10 @@ def fit(
         raise ValueError("resume=True needs out=, the folder to resume from")
     tracked = tracking.options(tracker, folder)
     fast_core = compilation.compiled(model) if compile else nullcontext()
-    resume = folder is not None and (folder / STATE_FILE).exists() if resume is None else resume
+    if resume is None or restarted():
+        resume = folder is not None and (folder / STATE_FILE).exists()
     with (
-        locked(folder if shares.main else None),
+        locked(folder),
         interrupt.deferred(folder) as request,
         tracking.tracked(tracked if shares.main else None, trainer, folder) as track,
         fast_core,
