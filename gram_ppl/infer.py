@@ -12,6 +12,7 @@ import torch
 from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
 
+from .distributed import Shares
 from .halt import Halt, Never
 from .numerics import fast
 from .poutine import Anneal, Streams, Temperature
@@ -60,6 +61,7 @@ def rollout(
     sample: bool = False,
     retry: int | None = None,
     seed: int | None = None,
+    shares: Shares | None = None,
 ) -> Rollouts:
     """N trajectories of the prior for each input, decoded after the last supervision step of each.
 
@@ -81,6 +83,7 @@ def rollout(
         retry: supervision steps after which a trajectory that has not halted begins again at z_0, with new noise; the
             answer of its last try counts.
         seed: of the noise; drawn from torch's global generator if not given.
+        shares: processes that share the trajectories. All of them call, with the same seed, and each gets all.
 
     Raises:
         ValueError: ``num_samples``, ``steps``, ``chunk`` or ``retry`` is less than 1, or x is not ``[B, L_in]``.
@@ -88,16 +91,19 @@ def rollout(
     program, steps = _checked(model, x, num_samples=num_samples, steps=steps, chunk=chunk, retry=retry)
     device = next(model.parameters()).device
     chunk = chunk or max(1, (2048 if device.type == "cpu" else 1 << 18) // (x.shape[1] or program.spec.len_out))
-    seed = _start(seed)
+    seed, total = _start(seed), len(x) * num_samples
     asked = range(1 if retry else min(halt.first, steps), steps + 1)
     options: Any = {"halt": halt, "noise": noise, "restart": restart, "sample": sample, "retry": retry}
     parts = []
-    for index in torch.arange(len(x) * num_samples, device=x.device).split(chunk):
+    mine = torch.arange(total) if shares is None else shares.some(total)
+    for index in mine.to(x.device).split(chunk):
         rows = x[index // num_samples].to(device)
         streams = Streams(seed, int(index[0]), len(rows), device)
         *_, (step, ran) = _walk(program, rows, streams, asked, batch=1, **options)
         parts.append((step.tokens, step.log_prob, ran, step.residual, step.halt, step.value))
     whole = Rollouts(*(_each(lambda *some: torch.cat(some, dim=1), *fields) for fields in zip(*parts, strict=True)))
+    if shares is not None:
+        whole = Rollouts(*(_each(lambda field: shares.gathered(field[0])[None, :total], field) for field in whole))
     return _shaped(whole, len(x))
 
 
@@ -209,6 +215,9 @@ def generate(
 ) -> Tensor:
     """Samples of the unconditional model, ``[N, L_out]`` int64: the same program with the empty embedding.
 
+    Processes that ``torchrun`` or ``accelerate launch`` started share the samples: all of them call, with the same
+    seed, and each gets all.
+
     Args:
         model: the program, trained with ``x=None`` or on :class:`gram_ppl.tasks.Unconditional`.
         num_samples: N.
@@ -216,7 +225,9 @@ def generate(
         noise, seed: as for :func:`rollout`.
     """
     nothing = torch.zeros(1, 0, dtype=torch.long)
-    return rollout(model, nothing, num_samples=num_samples, steps=steps, noise=noise, seed=seed).tokens[0]
+    shares = Shares(1, next(model.parameters()).device)
+    options: Any = {"num_samples": num_samples, "steps": steps, "noise": noise, "seed": seed}
+    return rollout(model, nothing, **options, shares=shares).tokens[0]
 
 
 @dataclass(frozen=True)
@@ -258,6 +269,7 @@ def solve(
     sample: bool = False,
     retry: int | None = None,
     seed: int | None = None,
+    shares: Shares | None = None,
 ) -> Answers:
     """Roll out N trajectories and select one answer for each input.
 
@@ -273,7 +285,7 @@ def solve(
         select: how to choose among the N; that of the mode, or :class:`gram_ppl.select.MajorityVote`, if not given.
         mode: ``"accuracy"`` for one right answer, ``"coverage"`` for many different ones (:data:`MODES`); what is
             given besides goes before it.
-        halt, noise, restart, sample, retry, seed: as for :func:`rollout`.
+        halt, noise, restart, sample, retry, seed, shares: as for :func:`rollout`.
 
     Raises:
         ValueError: an unknown mode, or arguments that :func:`rollout` refuses.
@@ -288,7 +300,7 @@ def solve(
     select = select or MajorityVote()
     x = x if x.dim() > 1 else x[None]
     options: dict[str, Any] = {"steps": steps, "halt": halt, "noise": noise, "restart": restart, "sample": sample}
-    options |= {"retry": retry, "seed": seed}
+    options |= {"retry": retry, "seed": seed, "shares": shares}
     if hasattr(select, "views"):
         generator = torch.Generator().manual_seed(_start(seed))
         views, undo = select.views(task, x.cpu(), num_samples, generator)

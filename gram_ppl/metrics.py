@@ -10,6 +10,7 @@ import torch
 from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
 
+from .distributed import Shares
 from .halt import Halt, Never
 from .infer import depth, solve
 from .poutine import Anneal, Temperature
@@ -17,13 +18,17 @@ from .select import Selector, distinct
 from .tasks.base import Task
 
 
-def coverage(task: Task, x: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
-    """How many distinct valid answers and how many solutions (float64): ``[B, L_in], [B, N, L_out] -> [B], [B]``."""
+def coverage(task: Task, x: Tensor, tokens: Tensor, shares: Shares | None = None) -> tuple[Tensor, Tensor]:
+    """How many distinct valid answers and how many solutions (float64): ``[B, L_in], [B, N, L_out] -> [B], [B]``.
+
+    ``shares`` are processes that share the counting of solutions; all of them call, and each gets the whole.
+    """
     valid = task.verify(x[:, None], tokens)
     found = distinct(task.canonical(tokens), valid).sum(dim=-1)
-    numbers = [float(task.num_solutions(row)) for row in x.cpu()]  # more than int64 holds, for some empty boards
+    rows = x.cpu() if shares is None else x.cpu()[shares.some(len(x))]
+    numbers = [float(task.num_solutions(row)) for row in rows]  # more than int64 holds, for some empty boards
     total = torch.tensor(numbers, dtype=torch.float64, device=x.device)
-    return found, total
+    return found, total if shares is None else shares.gathered(total)[: len(x)]
 
 
 def evaluate(
@@ -43,6 +48,9 @@ def evaluate(
     seed: int = 0,
 ) -> dict[str, Any]:
     """Prior rollouts on held-out inputs, judged by the task's verifier.
+
+    Processes that ``torchrun`` or ``accelerate launch`` started share trajectories and the counting of solutions: all
+    of them call, and each gets the figures of the whole.
 
     Args:
         model: the program.
@@ -71,12 +79,13 @@ def evaluate(
         torch.manual_seed(seed)
         options: dict[str, Any] = {"num_samples": num_samples, "steps": steps, "select": select, "mode": mode}
         options |= {"halt": halt, "noise": noise, "restart": restart, "sample": sample, "retry": retry}
-        answers = solve(model, task, x, **options, seed=seed)
+        shares = Shares(1, next(model.parameters()).device)
+        answers = solve(model, task, x, **options, seed=seed, shares=shares)
     out, selected = answers.rollouts, answers.verified.double().mean().item()
     seconds = time.perf_counter() - start
     x = x.to(out.tokens.device)
     valid = task.verify(x[:, None], out.tokens)
-    found, total = coverage(task, x, out.tokens)
+    found, total = coverage(task, x, out.tokens, shares)
     share = found / total.clamp(min=1)
     result: dict[str, Any] = {
         "accuracy": valid.double().mean().item(),

@@ -35,6 +35,12 @@ def transition(move: Callable[[Latent], Latent], z: Latent, *, charged: bool) ->
     return move(z)
 
 
+@effectful(type="chance")
+def chance(draw: Callable[[int, torch.Generator | None], Tensor], rows: int) -> Tensor:
+    """Random numbers ``draw(rows, generator)`` of each row as an effect, so that a handler can draw more of them."""
+    return draw(rows, None)
+
+
 class GradientWindow(Messenger):
     """Gradients of the last transition of each supervision step only (eq. 14): memory constant in depth.
 

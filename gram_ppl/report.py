@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
+from .distributed import main_process
 from .page import page as page
 from .pictures import training_curves as training_curves
 from .tasks.base import Task
@@ -68,12 +69,16 @@ def metrics_table(title: str, columns: dict[str, dict[str, Any]]) -> Table:
 def record(title: str, out: Path, history: History, metrics: dict[str, Any]) -> None:
     """Print the metrics of a run; leave them in ``metrics.json`` and the curves in ``training.png``.
 
+    Of processes that train together the main one does.
+
     Args:
         title: of the table.
         out: the run's folder.
         history: what :func:`gram_ppl.fit` returned.
         metrics: what :func:`gram_ppl.metrics.evaluate` returned, or the like.
     """
+    if not main_process():
+        return
     metrics = metrics | {"train_seconds": history[-1].seconds, "updates": history[-1].update}
     Console().print(metrics_table(title, {"GRAM": metrics}))
     out.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from .distributed import main_process
+
 STATE_FILE = "state.safetensors"
 LOCK_FILE = ".lock"
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)  # a file system that has none
@@ -26,12 +28,13 @@ def locked(folder: str | Path | None) -> Iterator[None]:
     """Within, no other process trains in the folder; None locks nothing.
 
     The lock is the operating system's, on a file that stays in the folder, and ends with the process however that
-    ends. A thread that holds it may ask again. What killed processes left half written is removed.
+    ends. A thread that holds it may ask again. Of processes that train together the main one holds it for all. What
+    killed processes left half written is removed.
 
     Raises:
         FolderInUse: somebody else holds the lock.
     """
-    key = None if folder is None else Path(folder).resolve()
+    key = None if folder is None or not main_process() else Path(folder).resolve()
     if key is None or _held.get(key) == threading.get_ident():
         yield
         return

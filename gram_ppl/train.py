@@ -21,7 +21,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from . import checkpoint, compilation, interrupt, tracking
 from .descriptions import difference
-from .distributed import Shares
+from .distributed import Shares, restarted
 from .faults import NonFiniteLoss, not_finite, out_of_memory
 from .heads import HeadTrainer
 from .infer import rollout
@@ -118,7 +118,8 @@ def fit(
         out: folder for ``model.safetensors`` (best weights) and ``state.safetensors`` (to resume).
         checkpoint_every: updates between two writings of the state; a fiftieth of the run if not given.
         resume: continue from the state in ``out``; the result is that of the uninterrupted run, bit for bit. None
-            continues if there is a state, and begins otherwise, as restarted processes want it.
+            continues if there is a state, and begins otherwise. So do processes that torchrun's elastic agent starts
+            in the place of dead ones, whatever is said here.
         device: CUDA when present, else the CPU.
         accumulate: parts into which each process cuts its rows, one after the other, to save memory.
         compile: run the model's deterministic core compiled (:mod:`gram_ppl.compilation`); by default on CUDA only.
@@ -151,9 +152,10 @@ def fit(
         raise ValueError("resume=True needs out=, the folder to resume from")
     tracked = tracking.options(tracker, folder)
     fast_core = compilation.compiled(model) if compile else nullcontext()
-    resume = folder is not None and (folder / STATE_FILE).exists() if resume is None else resume
+    if resume is None or restarted():
+        resume = folder is not None and (folder / STATE_FILE).exists()
     with (
-        locked(folder if shares.main else None),
+        locked(folder),
         interrupt.deferred(folder) as request,
         tracking.tracked(tracked if shares.main else None, trainer, folder) as track,
         fast_core,
@@ -224,11 +226,10 @@ class Trainer:
         every = settings.get("heads_every")
         if every is not None and every < 1:
             raise ValueError(f"heads_every must be at least 1, got {every}")
-        self.shares.check(settings["batch_size"], model, every)
+        self.shares.check(settings["batch_size"])
         self.heads = HeadTrainer(model, task, seed=settings["seed"]) if every else None
         self.clock: Clock = NoClock()
         self.segment: Segment = objective(model.to(self.device), guide.to(self.device))
-        self.shared = self.shares.wrapped(self.segment)
         self.optimizer = _optimizer(self.segment, settings)
         self.average = AveragedModel(self.segment)
         self.generator = torch.Generator().manual_seed(settings["seed"])
@@ -259,7 +260,8 @@ class Trainer:
             group["lr"] = self.settings["lr"] * _rate(self.update, self.settings)
         self.optimizer.zero_grad(set_to_none=True)
         if self.shares.several:
-            loss, info = self.shares.backward(self.shared, x, y, latent, age, self.clock)
+            seed = hash((self.settings["seed"], self.update))
+            loss, info = self.shares.backward(self.segment, x, y, latent, age, self.clock, seed)
         else:
             with fast(self.device):
                 loss, info = self.segment(x, y, latent=latent, age=age)
@@ -278,7 +280,7 @@ class Trainer:
         self._average()
         self.clock.end("optimiser")
         age = age + self.objective.steps
-        done = None if info.halted is None else info.halted | (age >= self.supervision)
+        done = None if info.halted is None else self.shares.gathered(info.halted) | (age >= self.supervision)
         self.carry = Carry(x, y, info.latent, age, done)
         fresh = slice((self.update % self.supervision) * self.rows, (self.update % self.supervision + 1) * self.rows)
         kl_first = info.kl_rows[self.shares.own(fresh, len(x))].sum() / (self.rows / self.shares.world)
@@ -307,7 +309,7 @@ class Trainer:
             fresh = done.nonzero()[:, 0]
             new = self._draw(len(fresh))
         x[fresh], y[fresh] = send(new.x, self.device), send(new.y, self.device)
-        here = self.shares.own(fresh, len(x)) if self.shares.world > 1 else fresh
+        here = self.shares.own(fresh, len(x))
         count = here.stop - here.start if isinstance(here, slice) else len(here)
         for state, start in zip(latent, model.initial(count), strict=True):
             state[here] = start
@@ -353,7 +355,8 @@ class Trainer:
         averaged: Any = self.average.module
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(self.settings["seed"])
-            out = rollout(averaged.model, x, num_samples=1, steps=self.settings["evaluate_steps"])
+            steps = self.settings["evaluate_steps"]
+            out = rollout(averaged.model, x, num_samples=1, steps=steps, shares=self.shares)
         accuracy = self.task.verify(x, out.tokens[:, 0]).double().mean().item()
         if accuracy >= self.best:
             self.best = accuracy
@@ -386,7 +389,7 @@ class Trainer:
     def store(self, folder: Path) -> None:
         """Write the whole state, atomically; one process does, with the rows of all."""
         assert self.carry is not None
-        latent = self.shares.gathered(self.carry.latent)
+        latent = Latent(*(self.shares.gathered(state) for state in self.carry.latent))
         window = self.shares.mean(torch.stack(self.window)) if self.window else None
         if not self.shares.main:
             return

@@ -10,6 +10,7 @@ import torch
 from pyro import poutine
 from torch import Tensor, nn
 
+from ..poutine import chance
 from ..state import Latent
 from ..tasks.base import Spec
 from .gram import GRAM
@@ -61,8 +62,9 @@ class Halting(GRAM):
 
         The exploration draws from torch's global generator.
         """
-        explores = torch.rand(age.shape, device=age.device) < self.exploration
-        least = torch.randint(2, max(self.supervision, 2) + 1, age.shape, device=age.device)
+        most = max(self.supervision, 2) + 1
+        explores = chance(lambda rows, g: torch.rand(rows, device=age.device, generator=g), len(age)) < self.exploration
+        least = chance(lambda rows, g: torch.randint(2, most, (rows,), device=age.device, generator=g), len(age))
         return (self.judge(h)[0] > 0) & (age >= least * explores)
 
     def forward(

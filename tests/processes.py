@@ -4,6 +4,14 @@
 
 Each process writes its final parameters to ``FOLDER/NAME-RANK.safetensors``. With KILL, rank 1 of the first start dies
 by SIGKILL in that update.
+
+    torchrun --nproc-per-node 2 tests/processes.py FOLDER UPDATES kinds
+
+trains one model of each of KINDS.
+
+    torchrun --nproc-per-node 2 tests/processes.py gram-ppl [ARGUMENT ...]
+
+is the command line; KILL stands in the environment.
 """
 
 import json
@@ -19,6 +27,7 @@ from safetensors.torch import save_file
 
 import gram_ppl as gp
 from gram_ppl import numerics
+from gram_ppl.cli import app
 from gram_ppl.train import Trainer
 
 
@@ -26,6 +35,32 @@ def fit(folder: Path | None, updates: int, **options: Any) -> tuple[dict[str, to
     """A tiny run in float32 (bf16 rounds by the number of rows); parameters of model and guide, and the history."""
     with mock.patch.object(numerics, "use_bf16", return_value=False):
         return _fit(folder, updates, **options)
+
+
+def halting(task: gp.tasks.Sudoku) -> gp.models.TRM:
+    """A TRM that halts wherever its exploration lets it."""
+    model = gp.models.TRM(task.spec, width=16, exploration=0.5)
+    torch.nn.init.constant_(model.q.bias, 5.0)
+    return model
+
+
+def kind(name: str, updates: int) -> dict[str, torch.Tensor]:
+    """Parameters after a run of one of KINDS."""
+    torch.set_num_threads(1)
+    task = gp.tasks.Sudoku(box=(2, 2), clues=(4, 8), num_validation=5, num_test=4, pool=1)
+    model, guide, options = KINDS[name](task)
+    data: gp.tasks.base.Task = gp.tasks.Unconditional(task) if name == "unconditional" else task
+    settings: dict[str, Any] = {"batch_size": 16, "evaluations": 2 if data is task else 0, "progress": False}
+    with mock.patch.object(numerics, "use_bf16", return_value=False):
+        gp.fit(model, guide(model), data, updates=updates, device="cpu", **settings, **options)
+    return dict(model.state_dict())
+
+
+KINDS: dict[str, Any] = {
+    "halting": lambda task: (halting(task), gp.guides.Empty, {}),
+    "unconditional": lambda task: (gp.models.GRAM(task.spec, width=16), gp.guides.AmortizedGuide, {}),
+    "heads": lambda task: (gp.models.GRAM(task.spec, width=16), gp.guides.AmortizedGuide, {"heads_every": 4}),
+}
 
 
 def _fit(folder: Path | None, updates: int, **options: Any) -> tuple[dict[str, torch.Tensor], Any]:
@@ -41,7 +76,10 @@ def _fit(folder: Path | None, updates: int, **options: Any) -> tuple[dict[str, t
 
 def main() -> None:
     """Train, and write down where it ended."""
-    folder, updates, name, *kill = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3], *sys.argv[4:]
+    if sys.argv[1] == "gram-ppl":
+        folder, updates, name, kill = Path(), 0, "", os.environ.get("KILL", "").split()
+    else:
+        folder, updates, name, *kill = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3], *sys.argv[4:]
     rank, again = int(os.environ.get("RANK", "0")), int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
     step = Trainer.step
 
@@ -51,6 +89,12 @@ def main() -> None:
         return step(self)
 
     Trainer.step = deadly  # type: ignore[method-assign]
+    if sys.argv[1] == "gram-ppl":
+        app(sys.argv[2:])
+    if name == "kinds":
+        for name in KINDS:
+            save_file(kind(name, updates), folder / f"{name}-{rank}.safetensors")
+        return
     stopped_at = int(os.environ.get("STOP_AT", "0"))
     store = Trainer.store
 

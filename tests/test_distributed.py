@@ -17,11 +17,15 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import gram_ppl as gp
+from gram_ppl import checkpoint
+from gram_ppl.cli.measuring import measure
 from gram_ppl.distributed import JointNoise, Shares
+from gram_ppl.phases import NoClock
+from gram_ppl.poutine import chance
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from processes import fit
+from processes import KINDS, fit, kind
 
 SCRIPT = Path(__file__).parent / "processes.py"
 UPDATES = 50
@@ -29,13 +33,20 @@ UPDATES = 50
 
 def launch(folder: Path, name: str, *more: str, processes: int = 2, restarts: int = 0, stop_at: int = 0) -> None:
     """Run the script to its end under torchrun, or in one plain process."""
+    environment = {"STOP_AT": str(stop_at)}
+    run([str(folder), str(UPDATES), name, *more], processes=processes, restarts=restarts, environment=environment)
+
+
+def run(arguments: list[str], *, environment: dict[str, str], processes: int = 2, restarts: int = 0) -> str:
+    """What the script prints."""
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     launcher += [f"--max-restarts={restarts}", "--monitor-interval=0.2"]
-    command = [sys.executable, *(launcher if processes > 1 else []), str(SCRIPT), str(folder), str(UPDATES), name]
+    command = [sys.executable, *(launcher if processes > 1 else []), str(SCRIPT), *arguments]
     unset = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST", "WORLD_SIZE"))}
-    environment = {**unset, "OMP_NUM_THREADS": "1", "STOP_AT": str(stop_at)}
-    done = subprocess.run([*command, *more], env=environment, capture_output=True, text=True, timeout=300, check=False)
+    environment = {**unset, "OMP_NUM_THREADS": "1"} | environment
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
 
 
 def results(folder: Path, name: str, ranks: int = 2) -> list[dict[str, Tensor]]:
@@ -102,7 +113,7 @@ def test_joint_noise_is_the_share_of_one_draw() -> None:
     parts = []
     for share in (slice(0, 2), slice(2, 6)):
         torch.manual_seed(5)
-        with JointNoise(6, share):
+        with JointNoise(6, share, torch.default_generator):
             parts.append(drawn(loc[share], scale[share]))
     assert torch.equal(torch.cat(parts), whole)
 
@@ -123,16 +134,102 @@ def test_own_rows_of_a_group() -> None:
 
 def test_what_cannot_be_shared_is_refused() -> None:
     task = gp.tasks.Sudoku(box=(2, 2), clues=(4, 8), num_validation=2, num_test=2)
-    gram, trm = gp.models.GRAM(task.spec, width=8), gp.models.TRM(task.spec, width=8)
-    for model, options, sentence in (
-        (gram, {"accumulate": 0}, "accumulate must be at least 1, got 0"),
-        (gram, {"accumulate": 3}, "batch_size must be a multiple of 1 processes times accumulate=3, got 16"),
-        (gram, {"accumulate": 2, "heads_every": 1}, "heads_every needs one process"),
-        (trm, {"accumulate": 2}, "TRM halts row by row"),
+    model = gp.models.GRAM(task.spec, width=8)
+    for accumulate, sentence in (
+        (0, "accumulate must be at least 1, got 0"),
+        (3, "batch_size must be a multiple of 1 processes times accumulate=3, got 16"),
     ):
-        guide = gp.guides.PriorGuide(model) if model is gram else gp.guides.Empty(model)
         with pytest.raises(ValueError, match=sentence):
-            gp.fit(model, guide, task, updates=1, batch_size=16, progress=False, **options)
+            gp.fit(
+                model, gp.guides.PriorGuide(model), task, updates=1, batch_size=16, progress=False,
+                accumulate=accumulate,
+            )  # fmt: skip
+
+
+def test_models_that_halt_unconditional_ones_and_heads_are_shared(tmp_path: Path) -> None:
+    run([str(tmp_path), "24", "kinds"], environment={})
+    for name in KINDS:
+        first, second = results(tmp_path, name)
+        close(first, second, 0)
+        close(first, kind(name, 24))
+
+
+def test_rows_that_halt_give_way_in_parts_too() -> None:
+    """And the exploration decides which: without its joint draw another row would halt."""
+    task = gp.tasks.Sudoku(box=(2, 2), clues=(4, 8), num_validation=0, num_test=0)
+    model = gp.models.TRM(task.spec, width=8, exploration=0.5)
+    torch.nn.init.constant_(model.q.bias, 5.0)
+    h, age = model.initial(8).h, torch.ones(8, dtype=torch.int64)
+    torch.manual_seed(3)
+    whole = model.halts(h, age)
+    assert 0 < whole.sum() < 8
+    parts = []
+    for share in (slice(0, 4), slice(4, 8)):
+        torch.manual_seed(3)
+        with JointNoise(8, share, torch.default_generator):
+            parts.append(model.halts(h[share], age[share]))
+    assert torch.equal(torch.cat(parts), whole)
+    assert chance(lambda rows, generator: torch.full((rows,), 2.0), 3).tolist() == [2.0] * 3
+
+
+def test_other_draws_differ_between_shares_and_leave_the_generator_alone() -> None:
+    class Drawing(torch.nn.Module):
+        """A segment that draws one number for each row."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.ones(()))
+            self.drawn: list[Tensor] = []
+
+        def forward(self, x: Tensor, y: Tensor, *, latent: gp.Latent, age: Tensor) -> tuple[Tensor, gp.SegmentInfo]:
+            self.drawn.append(torch.rand(len(x)))
+            nothing = torch.zeros(len(x))
+            return self.weight * 1.0, gp.SegmentInfo(latent, nothing.mean(), nothing.mean(), nothing, x == y)
+
+    x, state = torch.zeros(8, 1), torch.zeros(8, 1, 1)
+    segments = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(0)
+        before, segment = torch.get_rng_state(), Drawing()
+        shares = Shares(2, torch.device("cpu"))
+        shares.backward(segment, x, x, gp.Latent(state, state), torch.zeros(8), NoClock(), seed)
+        assert torch.equal(torch.get_rng_state(), before)
+        segments.append(segment.drawn)
+    one, again, other = segments
+    assert all(map(torch.equal, one, again))
+    assert not torch.equal(one[0], one[1])
+    assert not torch.equal(one[0], other[0])
+
+
+def test_work_is_shared_out_evenly() -> None:
+    for count, world in ((7, 2), (8, 2), (1, 3), (5, 4)):
+        parts = []
+        for rank in range(world):
+            shares = Shares(1, torch.device("cpu"))
+            shares.world, shares.rank = world, rank
+            parts.append(shares.some(count))
+        assert len({len(part) for part in parts}) == 1
+        assert torch.cat(parts)[:count].tolist() == list(range(count))
+
+
+def test_the_command_line_on_two_processes(tmp_path: Path) -> None:
+    """Training of which a process is killed and started again, then the measurement that one process makes too."""
+    folder = tmp_path / "run"
+    asked = ["task.num_test=5", "task.num_validation=3", "model.width=8", "samples=3", "steps=2", "fit.batch_size=8"]
+    command = ["gram-ppl", "train", "sudoku", "--preset", "cpu", "--updates", "12", "--out", str(folder), "--json"]
+    options = [part for setting in [*asked, "fit.evaluations=2"] for part in ("--set", setting)]
+    printed = run([*command, *options], environment={"KILL": "7"}, restarts=1)
+    trained = json.loads(printed)
+    assert trained["updates"] == 12
+    _, document = checkpoint.read(folder / gp.STATE_FILE)
+    assert document["update"] == 12
+    assert [record[0] for record in document["history"]] == list(range(1, 13))
+    model, _, task = gp.load(folder)
+    one = measure(model, task, task.inputs("test"), samples=3, steps=2)
+    two = json.loads(run(["gram-ppl", "evaluate", str(folder), "--json"], environment={}))
+    for name in one.keys() - {"seconds"}:
+        assert two[name] == pytest.approx(one[name]), name
+        assert trained[name] == pytest.approx(one[name]), name
 
 
 def test_no_state_and_resume_none_begins(tmp_path: Path) -> None:

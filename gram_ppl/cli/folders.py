@@ -16,6 +16,7 @@ from rich.text import Text
 
 from .. import report, select
 from ..checkpoint import load
+from ..distributed import Shares, main_process
 from ..tasks.base import Task
 
 RUN_FILE = "run.json"
@@ -40,9 +41,10 @@ def settings_of(folder: Path) -> dict[str, Any]:
 
 
 def opened(folder: Path) -> tuple[Any, Task]:
-    """Model, on CUDA where there is one, and task of a run."""
+    """Model, on CUDA where there is one (each of several processes has its own), and task of a run."""
     model, _, task = load(folder)
-    return model.to("cuda" if torch.cuda.is_available() else "cpu"), task
+    shares = Shares(1, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    return model.to(shares.device), task
 
 
 def depth(folder: Path, model: Any) -> int:
@@ -71,11 +73,14 @@ def side_by_side(boards: list[str]) -> Columns:
 
 @contextmanager
 def answering(as_json: bool) -> Iterator[dict[str, Any]]:
-    """Errors are one sentence. With JSON, all that is printed goes to standard error but the document, at the end."""
+    """Errors are one sentence. With JSON, all that is printed goes to standard error but the document, at the end.
+
+    Of several processes the main one speaks.
+    """
     document: dict[str, Any] = {}
-    with report.plain_errors():
+    with report.plain_errors(), _silence():
         try:
-            if as_json:
+            if as_json and main_process():
                 with redirect_stdout(sys.stderr):
                     yield document
                 sys.stdout.write(json.dumps(document) + "\n")
@@ -85,3 +90,13 @@ def answering(as_json: bool) -> Iterator[dict[str, Any]]:
         except BrokenPipeError:  # the reader has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(0)
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Within, nothing is printed by processes beside the main one."""
+    if main_process():
+        yield
+        return
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+        yield

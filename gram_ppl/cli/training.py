@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from .. import infer, presets, report, tracking
+from ..distributed import main_process, restarted
 from ..interrupt import resumable
 from ..run_folder import locked
 from ..train import STATE_FILE, fit
@@ -57,6 +58,7 @@ def train(
     folder = out or Path("runs") / task
     again = f"gram-ppl train {shlex.join([task, '--out', str(folder)])} --resume"
     with answering(as_json) as document, resumable(folder, again):
+        resume = resume or (restarted() and (folder / STATE_FILE).exists())
         asked: dict[str, Any] = {"task": task, "preset": preset, "updates": updates, "seed": seed}
         asked |= {"set": _values(change or [])} | ({"tracker": tracker} if tracker else {})
         asked = _started(folder, asked) if resume else _fresh(folder, asked)
@@ -68,7 +70,7 @@ def train(
         with locked(folder):
             if not resume:
                 _fresh(folder, asked)  # again: another process may have been here in between
-            if not (folder / STATE_FILE).exists():
+            if main_process() and not (folder / STATE_FILE).exists():
                 (folder / RUN_FILE).write_text(json.dumps(asked, indent=2), encoding="utf-8")
             history = fit(
                 parts.model, parts.guide, parts.task, objective=parts.objective, **parts.fit, out=folder,
@@ -90,7 +92,8 @@ def train(
         size = sum(weights.numel() for weights in parts.model.parameters())
         report.record(f"{task}, preset {asked['preset']}, {size:,} parameters", folder, history, metrics)
         _draw(parts, made.steps, folder / "examples.png")
-        document |= {"folder": str(folder)} | json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        if main_process():
+            document |= {"folder": str(folder)} | json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
 
 
 def _values(changes: list[str]) -> dict[str, Any]:
@@ -130,4 +133,5 @@ def _draw(parts: presets.Parts, steps: int, path: Path) -> None:
         y = infer.rollout(parts.model, x, num_samples=1, steps=steps).tokens.cpu()[:, 0]
     else:
         y = infer.generate(parts.model, num_samples=SHOWN, steps=steps).cpu()
-    report.pictures(parts.task, x if x.shape[1] else x[0], y, path)
+    if main_process():
+        report.pictures(parts.task, x if x.shape[1] else x[0], y, path)
