@@ -6,6 +6,8 @@
 An example is one row in one supervision step. The joint batch is the same on any number of processes, which do the same
 run ("strong scaling"): the best that W of them can do is W times the examples. Every round starts torchrun once for
 each number of processes, in changing order; the first fifth of a run is not counted. Ratios are those of a round.
+On a busy machine ``--clock cpu`` counts the processor time of the main process, which leaves out waiting for the
+processor, and for the other processes too.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -35,6 +37,18 @@ from gram_ppl.numerics import use_bf16
 KINDS = ("training", "rollouts")
 
 
+class Marks:
+    """A tracker that writes down when it was told of an update."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self.now = now
+        self.times: dict[int, float] = {}
+
+    def log(self, values: dict[str, float], step: int) -> None:
+        """See :class:`gram_ppl.tracking.Tracker`."""
+        self.times[step] = self.now()
+
+
 def work(options: argparse.Namespace) -> None:
     """What each process does: a run and an evaluation; the main one writes examples a second."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -43,17 +57,20 @@ def work(options: argparse.Namespace) -> None:
     task = gp.tasks.Sudoku((2, 4), (16, 32), num_validation=1, num_test=options.puzzles, pool=20)
     model = gp.models.GRAM(task.spec, width=options.width, low_steps=4, transitions=3, registers=0)
     settings: Any = {"updates": options.updates, "batch_size": options.batch_size, "evaluations": 0, "progress": False}
-    history = gp.fit(model, gp.guides.AmortizedGuide(model), task, accumulate=options.accumulate, **settings)
-    start = next(record for record in history if record.update >= options.updates // 5)
-    updates, seconds = history[-1].update - start.update, history[-1].seconds - start.seconds
+    now = time.perf_counter if options.clock == "wall" else time.process_time
+    marks = Marks(now)
+    gp.fit(model, gp.guides.AmortizedGuide(model), task, accumulate=options.accumulate, tracker=marks, **settings)
     shares, x = Shares(1, device), task.inputs("test")
     shares.wait()
-    before = time.perf_counter()
+    before = now()
     gp.rollout(model, x, num_samples=20, seed=0, shares=shares)
-    rolled = time.perf_counter() - before
+    rolled = now() - before
+    if not shares.main:
+        return
+    first, last = max(1, options.updates // 5), options.updates
+    updates, seconds = last - first, marks.times[last] - marks.times[first]
     found = {"training": options.batch_size * updates / seconds, "rollouts": 20 * len(x) * model.supervision / rolled}
-    if shares.main:
-        options.worker.write_text(json.dumps(found))
+    options.worker.write_text(json.dumps(found))
 
 
 def measured(processes: int, arguments: Sequence[str]) -> dict[str, float]:
@@ -77,6 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--accumulate", type=int, default=1)
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--puzzles", type=int, default=32, help="of a rollout with 20 samples")
+    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "scaling.json")
     parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
     given = list(sys.argv[1:] if arguments is None else arguments)
@@ -85,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         work(options)
         return
     passed = [f"--{name}={vars(options)[name.replace('-', '_')]}" for name in
-              ("updates", "batch-size", "accumulate", "width", "puzzles")]  # fmt: skip
+              ("updates", "batch-size", "accumulate", "width", "puzzles", "clock")]  # fmt: skip
     rates: dict[int, list[dict[str, float]]] = {number: [] for number in options.processes}
     for turn in range(options.rounds):
         for number in options.processes[:: -1 if turn % 2 else 1]:
@@ -110,7 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "device": torch.cuda.get_device_name() if device.type == "cuda" else "CPU",
         "cores": os.cpu_count(), "load": [round(value, 1) for value in os.getloadavg()],
         "precision": "bf16" if use_bf16(device) else "float32", "torch": torch.__version__,
-        "rounds": options.rounds, "updates": options.updates, "batch_size": options.batch_size,
+        "clock": options.clock, "rounds": options.rounds, "updates": options.updates, "batch_size": options.batch_size,
         "width": options.width, "accumulate": options.accumulate, "cases": cases,
     }  # fmt: skip
     Console().print(table)

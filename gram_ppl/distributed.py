@@ -8,7 +8,9 @@ carried states each process holds its own rows only. Rollouts are shared out by 
 
 from __future__ import annotations
 
+import atexit
 import os
+import time
 from contextlib import nullcontext
 from typing import Any
 
@@ -41,7 +43,7 @@ def restarted() -> bool:
 class JointNoise(Messenger):
     """Gaussian noise of some rows, and :func:`gram_ppl.poutine.chance`, as a draw for the joint batch would give it.
 
-    Other families draw from the global generator as ever.
+    Other families, and sites that have no value for each row, draw from the global generator as ever.
 
     Args:
         rows: rows of the joint batch.
@@ -57,8 +59,10 @@ class JointNoise(Messenger):
 
     def _pyro_sample(self, msg: Any) -> None:
         base = getattr(msg["fn"], "base_dist", msg["fn"])
-        if msg["value"] is None and type(base) in (dist.Normal, torch.distributions.Normal):
-            loc = base.loc
+        if msg["value"] is not None or type(base) not in (dist.Normal, torch.distributions.Normal):
+            return
+        loc = base.loc
+        if loc.shape[:1] == (self.share.stop - self.share.start,):  # else a site outside the plate
             shape = (self.rows, *loc.shape[1:])
             noise = torch.randn(shape, dtype=loc.dtype, device=loc.device, generator=self.generator)
             msg["value"] = loc + noise[self.share] * base.scale
@@ -225,6 +229,18 @@ def _meet(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     torch.distributed.init_process_group(backend, store=store, rank=rank, world_size=world)
+    atexit.register(_part)
+
+
+def _part() -> None:
+    """Leave the other processes before the interpreter ends.
+
+    Gloo's threads drop the tensors of their last exchange when they please, and abort the process if Python is gone by
+    then: the pause lets them.
+    """
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+        time.sleep(0.1)
 
 
 def _joined(infos: list[SegmentInfo]) -> SegmentInfo:

@@ -212,6 +212,18 @@ def test_work_is_shared_out_evenly() -> None:
         assert torch.cat(parts)[:count].tolist() == list(range(count))
 
 
+@pytest.mark.slow
+def test_scaling_writes_what_it_measured(tmp_path: Path) -> None:
+    script = Path(__file__).parents[1] / "benchmarks" / "scaling.py"
+    tiny = ["--rounds=1", "--updates=5", "--batch-size=8", "--width=8", "--puzzles=1", f"--out={tmp_path / 's.json'}"]
+    subprocess.run([sys.executable, str(script), *tiny], check=True, capture_output=True, timeout=120)
+    found = json.loads((tmp_path / "s.json").read_text())
+    assert found["cases"].keys() == {f"{kind}, {number}" for kind in ("training", "rollouts") for number in (1, 2)}
+    for case in found["cases"].values():
+        assert 0 < case["min"] <= case["median"] <= case["max"]
+    assert found["cases"]["training, 1"]["median"] == 1.0
+
+
 def test_the_command_line_on_two_processes(tmp_path: Path) -> None:
     """Training of which a process is killed and started again, then the measurement that one process makes too."""
     folder = tmp_path / "run"
