@@ -38,7 +38,9 @@ def measured(run: Run) -> dict[str, Any] | None:
 
 def write(scale: str, table: Any, runs: Sequence[Run], results: Path, document: Path) -> str:
     """Two tables in Markdown, means over the seeds: one sample by depth, and the vote by width at the largest depth."""
-    records = [figures for run in runs if (figures := measured(run)) is not None]
+    known = table_text.written(results, f"figure 4 {scale}")
+    known |= {run.key: figures for run in runs if (figures := measured(run)) is not None}
+    records = list(known.values())
     rows: dict[str, list[list[str]]] = {"depth": [], "width": []}
     for system in table.systems:
         own = [record for record in records if record["system"] == system]
@@ -57,8 +59,5 @@ def write(scale: str, table: Any, runs: Sequence[Run], results: Path, document: 
         title = f"Majority vote after {STEPS} supervision steps, by trajectories:\n\n"
         parts.append(title + table_text.markdown(["", *widths], rows["width"]))
     text = "\n".join(parts)
-    results.mkdir(parents=True, exist_ok=True)
-    (results / f"figure_4_{scale}.json").write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
-    old = document.read_text(encoding="utf-8") if document.exists() else "# Results\n"
-    document.write_text(table_text.insert(old, f"figure 4 {scale}", text), encoding="utf-8")
+    table_text.publish(results, document, f"figure 4 {scale}", records, text)
     return text

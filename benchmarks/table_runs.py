@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from table_systems import SYSTEMS, Made, System
+from table_text import Key
 from torch import Tensor
 
 import gram_ppl as gp
@@ -48,7 +49,7 @@ class Run:
     minutes: float | None = None
 
     @property
-    def key(self) -> tuple[str, str, int]:
+    def key(self) -> Key:
         """What tells it from the other runs of a table."""
         return self.column, self.system, self.seed
 

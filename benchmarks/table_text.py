@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
+
+Key = tuple[str, str, int]  # column, system and seed of a run
 
 # How a metric is called in a table, and how many digits it has there.
 METRICS = {
@@ -88,6 +92,22 @@ def column(title: str, found: Mapping[str, Sequence[Mapping[str, Any]]], metrics
 
 def _published(figures: tuple[float, ...] | None) -> str:
     return "" if figures is None else " / ".join(f"{figure:g}" for figure in figures)
+
+
+def publish(results: Path, document: Path, mark: str, records: Sequence[Mapping[str, Any]], text: str) -> None:
+    """Write the records as JSON, named after the mark, and the text between the marks of the document."""
+    results.mkdir(parents=True, exist_ok=True)
+    path = results / f"{mark.replace(' ', '_')}.json"
+    path.write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
+    old = document.read_text(encoding="utf-8") if document.exists() else "# Results\n"
+    document.write_text(insert(old, mark, text), encoding="utf-8")
+
+
+def written(results: Path, mark: str) -> dict[Key, dict[str, Any]]:
+    """The records that :func:`publish` wrote, by column, system and seed."""
+    path = results / f"{mark.replace(' ', '_')}.json"
+    found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    return {(record["column"], record["system"], record["seed"]): record for record in found}
 
 
 def insert(document: str, name: str, text: str) -> str:

@@ -12,7 +12,6 @@ again, and what was interrupted goes on. The table is made from the folders, int
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Container, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -25,6 +24,7 @@ import figure_text
 import table_text
 from table_runs import Run, perform
 from table_systems import SYSTEMS
+from table_text import Key
 
 from gram_ppl import presets
 from gram_ppl.halt import Confident, Never
@@ -159,14 +159,7 @@ def runs_of(table: Table, root: Path, seeds: int, minutes: float | None) -> list
     ]
 
 
-def recorded(results: Path, number: str, scale: str) -> dict[tuple[str, str, int], dict[str, Any]]:
-    """The runs of a table whose figures have been written, by :attr:`Run.key`."""
-    path = results / f"table_{number}_{scale}.json"
-    found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    return {(record["column"], record["system"], record["seed"]): record for record in found}
-
-
-def carry_out(runs: Sequence[Run], jobs: int, done: Container[tuple[str, str, int]] = ()) -> list[str]:
+def carry_out(runs: Sequence[Run], jobs: int, done: Container[Key] = ()) -> list[str]:
     """Perform what isn't finished, ``jobs`` at a time, each on one thread; what failed, a sentence each.
 
     ``done``: keys of runs that have been made elsewhere. A run that needs the weights of such a run makes them here.
@@ -179,10 +172,10 @@ def carry_out(runs: Sequence[Run], jobs: int, done: Container[tuple[str, str, in
         pending = [run for run in wanted if (SYSTEMS[run.system].weights is None) == first]
         with ProcessPoolExecutor(max_workers=jobs, mp_context=get_context("spawn")) as pool:
             futures = {pool.submit(perform, run): run for run in pending}
-            for done, future in enumerate(as_completed(futures), start=1):
+            for count, future in enumerate(as_completed(futures), start=1):
                 run, error = futures[future], future.exception()
                 state = "done" if error is None else f"failed: {error}"
-                print(f"{done} of {len(pending)}: {run.folder.relative_to(run.root)} {state}", flush=True)
+                print(f"{count} of {len(pending)}: {run.folder.relative_to(run.root)} {state}", flush=True)
                 failed += [] if error is None else [f"{run.folder}: {error}"]
     return failed
 
@@ -190,7 +183,7 @@ def carry_out(runs: Sequence[Run], jobs: int, done: Container[tuple[str, str, in
 def write(number: str, scale: str, table: Table, runs: Sequence[Run], results: Path, document: Path) -> str:
     """The table as Markdown and JSON, from the folders of the finished runs and from what was written before."""
     parts, records = [f"## {table.title}, {scale} scale\n"], []
-    known = recorded(results, number, scale)
+    known = table_text.written(results, f"table {number} {scale}")
     known |= {run.key: metrics for run in runs if (metrics := run.metrics()) is not None}
     for column in table.columns:
         found: dict[str, list[dict[str, Any]]] = {system: [] for system in table.systems}
@@ -200,11 +193,8 @@ def write(number: str, scale: str, table: Table, runs: Sequence[Run], results: P
                 records.append({"title": column.title, **metrics})
         parts.append(table_text.column(column.title, found, column.metrics))
     text = "\n".join(parts)
-    results.mkdir(parents=True, exist_ok=True)
-    (results / f"table_{number}_{scale}.json").write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
+    table_text.publish(results, document, f"table {number} {scale}", records, text)
     (results / f"table_{number}_{scale}.md").write_text(text, encoding="utf-8")
-    old = document.read_text(encoding="utf-8") if document.exists() else "# Results\n"
-    document.write_text(table_text.insert(old, f"table {number} {scale}", text), encoding="utf-8")
     return text
 
 
@@ -238,7 +228,7 @@ def main() -> None:
     runs = runs_of(table, args.out / args.scale, args.seeds, args.minutes or table.minutes)
     chosen = [run for run in runs if run.system in (args.system or [run.system])]
     chosen = [run for run in chosen if run.column in (args.column or [run.column])]
-    done = {} if args.again else recorded(args.results, args.table, args.scale)
+    done = {} if args.again else table_text.written(args.results, f"table {args.table} {args.scale}")
     failed = [] if args.collect else carry_out(chosen, args.jobs, done)
     if args.table == FIGURE:
         print(figure_text.write(args.scale, table, runs, args.results, args.document))

@@ -33,6 +33,11 @@ def send(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.to(device, non_blocking=True)
 
 
+def full(x: Tensor) -> Tensor:
+    """The tensor in float32, or as it is where it is wider."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 def exactly(function: Callable[[Tensor], T], x: Tensor) -> T:
     """``function(x)`` in float32 at least, whatever autocast says.
 
@@ -40,7 +45,7 @@ def exactly(function: Callable[[Tensor], T], x: Tensor) -> T:
     never agree on it.
     """
     with torch.autocast(x.device.type, enabled=False):
-        return function(x.to(torch.promote_types(x.dtype, torch.float32)))
+        return function(full(x))
 
 
 @contextmanager

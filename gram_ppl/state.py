@@ -24,6 +24,12 @@ class Latent(NamedTuple):
     l: Tensor  # [B, L, D] low-level state
 
 
+def num_rows(x: Tensor | None, y: Tensor | None, latent: Latent | None) -> int:
+    """B of a program's arguments: that of the first that is given, 1 of none."""
+    given = next((value for value in (x, y, latent and latent.h) if value is not None), None)
+    return 1 if given is None else given.shape[0]
+
+
 class SegmentInfo(NamedTuple):
     """What one evaluation of the segment objective leaves behind; all tensors detached."""
 

@@ -13,15 +13,16 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from ..nn import Attention, Block
+from ..numerics import full
 from ..poutine import register
-from ..state import Latent
+from ..state import Latent, num_rows
 from ..tasks.base import Spec
 from .encoders import NodeTokens, PuzzleTokens, Tokens
 
 CERTAIN = 100.0  # logit of a token that is written
 
 
-class Sequential(dist.TorchDistribution):
+class ChainRule(dist.TorchDistribution):
     """Categorical tokens one after the other, p(y) = Π p(y_i | y_<i): event shape ``[L_out]``.
 
     Args:
@@ -36,7 +37,7 @@ class Sequential(dist.TorchDistribution):
         self.logits, self.device = logits, device
         super().__init__(torch.Size([batch]), torch.Size([length]), validate_args=False)
 
-    def expand(self, batch_shape: Any, _instance: Any = None) -> Sequential:
+    def expand(self, batch_shape: Any, _instance: Any = None) -> ChainRule:
         """Itself; other batch shapes are not to be had."""
         if torch.Size(batch_shape) != self.batch_shape:
             raise NotImplementedError(f"this batch is {list(self.batch_shape)} and cannot be {list(batch_shape)}")
@@ -168,8 +169,7 @@ class Autoregressive(nn.Module):
         wide = None if related is None else self._wide(related)
         for block in self.blocks:
             h = block(h, wide)
-        logits = self.decoder(h[:, self.encoder.length :])
-        return logits.to(torch.promote_types(logits.dtype, torch.float32))
+        return full(self.decoder(h[:, self.encoder.length :]))
 
     def answer(self, h: Tensor) -> TorchDistributionMixin:
         """Tokens that are written, and any token where none is: ``[B, L_out, V]`` -> event shape ``[L_out]``."""
@@ -190,8 +190,7 @@ class Autoregressive(nn.Module):
         written behind the ``start`` that it has.
         """
         register("model", self)
-        given = next((value for value in (x, y, latent and latent.h) if value is not None), None)
-        batch = 1 if given is None else given.shape[0]
+        batch = num_rows(x, y, latent)
         e, related = self.encoder(x, batch), self.encoder.related(x)
         z = self.initial(batch) if latent is None else latent
         with pyro.plate("batch", batch, dim=-1):
@@ -199,7 +198,7 @@ class Autoregressive(nn.Module):
                 whole = dist.Categorical(logits=self.logits(e, related, y)).to_event(1)
                 return z, pyro.sample("y", whole, obs=y)
             if latent is None:
-                chain = Sequential(lambda y: self.logits(e, related, y), batch, self.depth, e.device)
+                chain = ChainRule(lambda y: self.logits(e, related, y), batch, self.depth, e.device)
                 y = pyro.sample("y", chain)
                 return Latent(self._written(y), z.l), y
             h, written = z.h, z.h.argmax(dim=-1)

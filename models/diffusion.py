@@ -17,7 +17,7 @@ from torch.nn.functional import one_hot
 
 from ..nn import SwiGLU
 from ..poutine import register
-from ..state import Latent
+from ..state import Latent, num_rows
 from ..tasks.base import Spec
 from .kernels import Absorbing, Uniform, log
 from .stack import Stack
@@ -146,8 +146,7 @@ class Diffusion(nn.Module):
                 where t = 1, and y is masked elsewhere.
         """
         register("model", self)
-        given = next((value for value in (x, y, latent and latent.h) if value is not None), None)
-        batch = 1 if given is None else given.shape[0]
+        batch = num_rows(x, y, latent)
         e, related = self.stack.encoder(x, batch), self.stack.encoder.related(x)
         h, z = self.initial(batch) if latent is None else latent
         with pyro.plate("batch", batch, dim=-1):

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from ..heads import Heads
 from ..nn import Attention, Block, SwiGLU, TokenMixing
-from ..numerics import exactly
+from ..numerics import exactly, full
 from ..poutine import register, transition
-from ..state import Latent
+from ..state import Latent, num_rows
 from ..tasks.base import Spec
 from .encoders import NodeTokens, PuzzleTokens, Tokens
 from .noise import LearnedNoise, NoNoise
@@ -148,7 +148,7 @@ class GRAM(nn.Module):
         """p(y | h): independent tokens, ``[B, L, D]`` -> batch shape ``[B]``, event shape ``[L_out]``."""
         first = self.encoder.first_out
         logits = self.decoder(h[..., first : first + self.encoder.num_out, :])
-        return dist.Categorical(logits=logits.to(torch.promote_types(logits.dtype, torch.float32))).to_event(1)
+        return dist.Categorical(logits=full(logits)).to_event(1)
 
     def forward(
         self,
@@ -170,8 +170,7 @@ class GRAM(nn.Module):
             start: number of the first of them, the n of site names: how many ``latent`` has behind it.
         """
         register("model", self)
-        given = next((value for value in (x, y, latent and latent.h) if value is not None), None)
-        batch = 1 if given is None else given.shape[0]
+        batch = num_rows(x, y, latent)
         e, related = self.encoder(x, batch), self.encoder.related(x)
         z = self.initial(batch) if latent is None else latent
         with pyro.plate("batch", batch, dim=-1):

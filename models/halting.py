@@ -10,6 +10,7 @@ import torch
 from pyro import poutine
 from torch import Tensor, nn
 
+from ..numerics import full
 from ..poutine import chance
 from ..state import Latent
 from ..tasks.base import Spec
@@ -49,8 +50,7 @@ class Halting(GRAM):
 
     def q_values(self, h: Tensor) -> Tensor:
         """Logits of the Q values, ``[B, L, D] -> [B, actions]``, float32 at least."""
-        q = self.q(h[:, 0])
-        return q.to(torch.promote_types(q.dtype, torch.float32))
+        return full(self.q(h[:, 0]))
 
     def judge(self, h: Tensor) -> tuple[Tensor, Tensor]:
         """Halting logit, positive where it halts, and the probability of a right answer: ``[B, L, D] -> [B], [B]``."""

@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
 
+from ..numerics import full
+
 
 @dataclass(frozen=True)
 class LearnedNoise:
@@ -25,7 +27,7 @@ class LearnedNoise:
 
     def distribution(self, raw: Tensor) -> TorchDistributionMixin:
         """The Normal that raw head outputs ``[..., L, 2D]`` describe; event shape ``[L, D]``, float32 at least."""
-        mu, raw_sigma = raw.to(torch.promote_types(raw.dtype, torch.float32)).chunk(2, dim=-1)
+        mu, raw_sigma = full(raw).chunk(2, dim=-1)
         return self._normal(mu, self.floor + 2 * self.scale * raw_sigma.sigmoid()).to_event(2)
 
     def _normal(self, mu: Tensor, sigma: Tensor) -> TorchDistributionMixin:
@@ -38,7 +40,7 @@ class UnboundedNoise(LearnedNoise):
 
     def distribution(self, raw: Tensor) -> TorchDistributionMixin:
         """As :meth:`LearnedNoise.distribution`."""
-        mu, raw_sigma = raw.to(torch.promote_types(raw.dtype, torch.float32)).chunk(2, dim=-1)
+        mu, raw_sigma = full(raw).chunk(2, dim=-1)
         return self._normal(mu, self.floor + self.scale * F.softplus(raw_sigma) / math.log(2)).to_event(2)
 
 

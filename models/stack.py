@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from ..nn import Attention, Block, TokenMixing
+from ..numerics import full
 from ..tasks.base import Spec
 from .encoders import NodeTokens, PuzzleTokens, Tokens
 from .patches import Patches
@@ -66,5 +66,4 @@ class Stack(nn.Module):
     def logits(self, h: Tensor) -> Tensor:
         """``[B, L, D] -> [B, L_out, vocab_out]``, float32 at least."""
         first = self.encoder.first_out
-        logits: Tensor = self.decoder(h[..., first : first + self.encoder.num_out, :])
-        return logits.to(torch.promote_types(logits.dtype, torch.float32))
+        return full(self.decoder(h[..., first : first + self.encoder.num_out, :]))

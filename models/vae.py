@@ -11,7 +11,7 @@ from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor, nn
 
 from ..poutine import register
-from ..state import Latent
+from ..state import Latent, num_rows
 from ..tasks.base import Spec
 from .stack import Stack
 
@@ -84,8 +84,7 @@ class VAE(nn.Module):
     ) -> tuple[Latent, Tensor]:
         """The program; see :meth:`gram_ppl.models.GRAM.forward`. Steps after the first change nothing."""
         register("model", self)
-        given = next((value for value in (x, y, latent and latent.h) if value is not None), None)
-        batch = 1 if given is None else given.shape[0]
+        batch = num_rows(x, y, latent)
         z = self.initial(batch) if latent is None else latent
         with pyro.plate("batch", batch, dim=-1):
             if start == 0 and steps != 0:
