@@ -15,13 +15,14 @@ from table_text import Key
 from torch import Tensor
 
 import gram_ppl as gp
-from gram_ppl import checkpoint, features
+from gram_ppl import checkpoint, features, flops, numerics
 from gram_ppl.checkpoint import MODEL_FILE
 from gram_ppl.cli.measuring import measure
 from gram_ppl.infer import depth
 from gram_ppl.poutine import Temperature
 from gram_ppl.presets import Preset
 from gram_ppl.select import SELECTORS
+from gram_ppl.state import Latent
 from gram_ppl.tasks.base import Task
 from gram_ppl.train import STATE_FILE
 
@@ -38,7 +39,8 @@ class Run:
         preset: its settings.
         system: name of the row.
         seed: of data, weights and noise.
-        minutes: budget of training in processor time; None for the preset's own number of updates.
+        teraflop: budget of training, in 10¹² floating-point operations of matrix products as torch counts them; None
+            for the preset's own number of updates.
     """
 
     root: Path
@@ -46,7 +48,7 @@ class Run:
     preset: Preset
     system: str
     seed: int
-    minutes: float | None = None
+    teraflop: float | None = None
 
     @property
     def key(self) -> Key:
@@ -90,7 +92,7 @@ def perform(run: Run, threads: int = 1) -> Path:
         _train(run, made, task, config["updates"])
     trained, _, _ = gp.load(run.weights, task=task)
     made.model.load_state_dict(trained.state_dict())
-    made.model.to("cuda" if torch.cuda.is_available() else "cpu")
+    made.model.to(_where())
     seconds = checkpoint.read(run.weights / STATE_FILE)[1]["seconds"]
     start = time.perf_counter()
     metrics = judge(made.model, task, preset, system, run.seed)
@@ -109,13 +111,13 @@ def _config(run: Run, made: Made, task: Task) -> dict[str, Any]:
     trained = run.weights / CONFIG_FILE
     if run.weights != run.folder and trained.exists():
         updates = json.loads(trained.read_text(encoding="utf-8"))["updates"]
-    if run.minutes is not None and SYSTEMS[run.system].weights is None:
-        updates = max(1, int(60 * run.minutes / _seconds_an_update(run, task)))
+    if run.teraflop is not None and SYSTEMS[run.system].weights is None:
+        updates = max(1, int(1e12 * run.teraflop / _flops_an_update(run, task)))
     config = {
         "system": run.system,
         "column": run.column,
         "seed": run.seed,
-        "minutes": run.minutes,
+        "teraflop": run.teraflop,
         "updates": updates,
         "parameters": sum(weights.numel() for weights in made.model.parameters()),
         "guide_parameters": sum(weights.numel() for weights in made.guide.parameters()),
@@ -123,6 +125,7 @@ def _config(run: Run, made: Made, task: Task) -> dict[str, Any]:
         "task": checkpoint.describe(task),
         "commit": _commit(),
         "device": _device(),
+        "precision": "bf16" if numerics.use_bf16(_where()) else "float32",
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }
@@ -148,17 +151,11 @@ def _train(run: Run, made: Made, task: Task, updates: int) -> None:
     )  # fmt: skip
 
 
-def _seconds_an_update(run: Run, task: Task, few: int = 5, more: int = 25) -> float:
-    """Processor seconds of training, measured on a throwaway model; the difference of two leaves the start out."""
-    taken = []
-    for updates in (2, few, more):
-        made = SYSTEMS[run.system].make(run.preset, task, run.seed)
-        start = time.process_time()
-        gp.fit(
-            made.model, made.guide, task, objective=made.objective, **_arguments(run, updates=updates, evaluations=0)
-        )
-        taken.append(time.process_time() - start)
-    return max(1e-6, (taken[2] - taken[1]) / (more - few))
+def _flops_an_update(run: Run, task: Task) -> int:
+    made = SYSTEMS[run.system].make(run.preset, task, run.seed)
+    x, y = next(task.batches("train", 1, torch.Generator().manual_seed(run.seed)))
+    latent = Latent(*made.model.initial(_arguments(run)["batch_size"]))
+    return flops.count(made.objective(made.model, made.guide), x, y, latent, torch.zeros(1, dtype=torch.int64))
 
 
 def judge(model: Any, task: Task, preset: Preset, system: System, seed: int) -> dict[str, Any]:
@@ -198,6 +195,10 @@ def _commit() -> str | None:
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
     found = subprocess.run(command, capture_output=True, text=True, check=False)
     return found.stdout.strip() or None
+
+
+def _where() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _device() -> str:

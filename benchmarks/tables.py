@@ -53,12 +53,12 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows and columns of one table at one scale; ``minutes`` of training a run, None for the presets' updates."""
+    """Rows and columns of one table at one scale; ``teraflop`` of training a run, None for the presets' updates."""
 
     title: str
     systems: tuple[str, ...]
     columns: tuple[Column, ...]
-    minutes: float | None
+    teraflop: float | None
 
 
 def _every_step(preset: Preset, **changes: Any) -> Preset:
@@ -128,33 +128,33 @@ FIGURE = "4"
 TABLES: dict[tuple[str, str], Table] = {
     ("1", "cpu"): Table(
         "Several solutions (table 1)", (*DETERMINISTIC, *TRM_AT_TEST_TIME, *GENERATIVE, "GRAM"),
-        (SUDOKU, QUEENS, COLOURING), 0.45,
+        (SUDOKU, QUEENS, COLOURING), 1.5,
     ),
     ("1", "laptop"): Table("Several solutions, the paper's protocol (table 1)", ("GRAM",), LAPTOP, None),
     ("2", "cpu"): Table(
-        "Pictures from nothing (table 2)", ("no guidance", "VAE", "MDLM", "D3PM, uniform", "GRAM"), (DIGITS,), 1.5
+        "Pictures from nothing (table 2)", ("no guidance", "VAE", "MDLM", "D3PM, uniform", "GRAM"), (DIGITS,), 5
     ),
-    ("3", "cpu"): Table("Ablations (table 3)", ABLATIONS, (SUDOKU, QUEENS), 0.5),
-    (FIGURE, "cpu"): Table("Depth and width (figure 4)", ("TRM", "GRAM"), (QUEENS,), 0.45),
-    ("8", "cpu"): Table("One solution (table 8)", (*DETERMINISTIC, *TRM_AT_TEST_TIME, "GRAM"), (UNIQUE,), 1),
+    ("3", "cpu"): Table("Ablations (table 3)", ABLATIONS, (SUDOKU, QUEENS), 1.5),
+    (FIGURE, "cpu"): Table("Depth and width (figure 4)", ("TRM", "GRAM"), (QUEENS,), 1.5),
+    ("8", "cpu"): Table("One solution (table 8)", (*DETERMINISTIC, *TRM_AT_TEST_TIME, "GRAM"), (UNIQUE,), 4),
     ("9", "cpu"): Table(
         "Boards from nothing (table 9)",
         ("no guidance", "VAE", "Autoregressive", "MDLM", "D3PM, absorbing", "D3PM, uniform",
          "D3PM, uniform, 5 times the size", "GRAM"),
-        (GRIDS,), 1.2,
+        (GRIDS,), 4,
     ),
 }  # fmt: skip
 
 
-def runs_of(table: Table, root: Path, seeds: int, minutes: float | None) -> list[Run]:
-    """Every run of a table; those that use another's weights come after it."""
+def runs_of(table: Table, root: Path, seeds: int, teraflop: float | None) -> list[Run]:
+    """Every run of a table, seed by seed; those that use another's weights come after it."""
     names = [*table.systems, *(SYSTEMS[name].weights for name in table.systems)]
     systems = [name for name in dict.fromkeys(names) if name is not None]
     systems.sort(key=lambda name: SYSTEMS[name].weights is not None)
     return [
-        Run(root, column.name, column.preset, system, seed, minutes)
-        for system in systems
+        Run(root, column.name, column.preset, system, seed, teraflop)
         for seed in range(seeds)
+        for system in systems
         for column in table.columns
     ]
 
@@ -206,7 +206,9 @@ def main() -> None:
     )
     parser.add_argument("--scale", choices=["cpu", "laptop", "paper"], default="cpu")
     parser.add_argument("--seeds", type=int, default=1, help="runs of each system, from seed 0")
-    parser.add_argument("--minutes", type=float, help="training of a run; the table's own if not given")
+    parser.add_argument(
+        "--teraflop", type=float, help="of training a run, in matrix products; the table's own if not given"
+    )
     parser.add_argument("--jobs", type=int, default=2, help="runs side by side, a thread each")
     parser.add_argument("--system", action="append", help="only this row; repeat")
     parser.add_argument("--column", action="append", help="only this column, by the name of its folder; repeat")
@@ -225,7 +227,7 @@ def main() -> None:
     ):
         if unknown := set(asked or ()) - set(known):
             parser.error(f"there is no {kind} {unknown.pop()!r} in this table: expected one of {', '.join(known)}")
-    runs = runs_of(table, args.out / args.scale, args.seeds, args.minutes or table.minutes)
+    runs = runs_of(table, args.out / args.scale, args.seeds, args.teraflop or table.teraflop)
     chosen = [run for run in runs if run.system in (args.system or [run.system])]
     chosen = [run for run in chosen if run.column in (args.column or [run.column])]
     done = {} if args.again else table_text.written(args.results, f"table {args.table} {args.scale}")

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch.utils.flop_counter import FlopCounterMode
 
+import gram_ppl as gp
 from gram_ppl import presets
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
@@ -85,8 +87,8 @@ def test_graphs_and_boards_from_nothing(tmp_path: Path) -> None:
 
 
 def test_what_is_finished_stays_and_the_budget_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(table_runs, "_seconds_an_update", lambda run, task: 0.5)
-    one = run(tmp_path, "sudoku", "GRAM", minutes=0.05)
+    monkeypatch.setattr(table_runs, "_flops_an_update", lambda run, task: 10**9)
+    one = run(tmp_path, "sudoku", "GRAM", teraflop=0.006)
     assert one.metrics() is None
     perform(one)
     found = one.metrics()
@@ -95,13 +97,27 @@ def test_what_is_finished_stays_and_the_budget_is_kept(tmp_path: Path, monkeypat
     monkeypatch.setattr(table_runs, "judge", lambda *_: pytest.fail("measured again"))
     perform(one)
     (one.folder / "metrics.json").unlink()
-    monkeypatch.setattr(table_runs, "_seconds_an_update", lambda run, task: pytest.fail("budget measured again"))
+    monkeypatch.setattr(table_runs, "_flops_an_update", lambda run, task: pytest.fail("budget measured again"))
     monkeypatch.setattr(table_runs, "judge", lambda *_: {"accuracy": 0.25})
     perform(one)
     again = one.metrics()
     assert again is not None
     assert (again["updates"], again["accuracy"]) == (6, 0.25)
     assert again["train_seconds"] == pytest.approx(found["train_seconds"])
+
+
+@pytest.mark.parametrize("system", ["Direct, 8 layers", "GRAM", "Autoregressive", "MDLM"])
+def test_flops_of_an_update_are_those_that_torch_counts_in_training(system: str, tmp_path: Path) -> None:
+    one = run(tmp_path, "coloring", system)
+    task = one.preset.world(**one.preset.task)
+    flop = []
+    for updates in (1, 3):
+        made = SYSTEMS[system].make(one.preset, task, 0)
+        options = {**one.preset.fit, "updates": updates, "evaluations": 0, "progress": False}
+        with FlopCounterMode(display=False) as counter:
+            gp.fit(made.model, made.guide, task, objective=made.objective, **options)
+        flop.append(counter.get_total_flops())
+    assert flop[1] - flop[0] == 2 * table_runs._flops_an_update(one, task) > 0
 
 
 def test_every_row_is_a_system_and_every_figure_has_a_name() -> None:
