@@ -31,16 +31,28 @@ SCRIPT = Path(__file__).parent / "processes.py"
 UPDATES = 50
 
 
-def launch(folder: Path, name: str, *more: str, processes: int = 2, restarts: int = 0, stop_at: int = 0) -> None:
-    """Run the script to its end under torchrun, or in one plain process."""
-    environment = {"STOP_AT": str(stop_at)}
-    run([str(folder), str(UPDATES), name, *more], processes=processes, restarts=restarts, environment=environment)
+TORCHRUN = ("torch.distributed.run", "--standalone", "--nproc-per-node=2", "--monitor-interval=0.2")
+ACCELERATE = (
+    "accelerate.commands.launch", "--multi_gpu", "--num_processes=2", "--num_machines=1", "--mixed_precision=no",
+    "--dynamo_backend=no", "--main_process_port=0",
+)  # fmt: skip
 
 
-def run(arguments: list[str], *, environment: dict[str, str], processes: int = 2, restarts: int = 0) -> str:
-    """What the script prints."""
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    launcher += [f"--max-restarts={restarts}", "--monitor-interval=0.2"]
+def launch(folder: Path, name: str, *more: str, stop_at: int = 0, **options: Any) -> None:
+    """Run the script to its end."""
+    run([str(folder), str(UPDATES), name, *more], environment={"STOP_AT": str(stop_at)}, **options)
+
+
+def run(
+    arguments: list[str],
+    *,
+    environment: dict[str, str],
+    processes: int = 2,
+    restarts: int = 0,
+    by: tuple[str, ...] = TORCHRUN,
+) -> str:
+    """What the script prints, in two processes or in a plain one."""
+    launcher = ["-m", *by, *([f"--max-restarts={restarts}"] if by is TORCHRUN else [])]
     command = [sys.executable, *(launcher if processes > 1 else []), str(SCRIPT), *arguments]
     unset = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST", "WORLD_SIZE"))}
     environment = {**unset, "OMP_NUM_THREADS": "1"} | environment
@@ -65,8 +77,9 @@ def alone() -> tuple[dict[str, Tensor], Any]:
     return fit(None, UPDATES)
 
 
-def test_two_processes_are_one(alone: Any, tmp_path: Path) -> None:
-    launch(tmp_path, "two")
+@pytest.mark.parametrize("by", [TORCHRUN, ACCELERATE], ids=["torchrun", "accelerate"])
+def test_two_processes_are_one(alone: Any, tmp_path: Path, by: tuple[str, ...]) -> None:
+    launch(tmp_path, "two", by=by)
     first, second = results(tmp_path, "two")
     for key in first:
         assert torch.equal(first[key], second[key]), key
