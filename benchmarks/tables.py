@@ -5,8 +5,8 @@
 
 Each run is a folder with config, commit, device, checkpoint and metrics, below ``--out``; what is finished is not run
 again, and what was interrupted goes on. The table is made from the folders, into ``benchmarks/results/`` and into
-``docs/results.md``. Runs whose figures stand in ``benchmarks/results/`` already, made elsewhere, count as finished;
-``--again`` runs them here.
+``docs/results.md``. Runs whose figures stand in ``benchmarks/results/`` already, made elsewhere with the same budget,
+count as finished; ``--again`` runs them here.
 """
 
 from __future__ import annotations
@@ -228,10 +228,12 @@ def main() -> None:
     ):
         if unknown := set(asked or ()) - set(known):
             parser.error(f"there is no {kind} {unknown.pop()!r} in this table: expected one of {', '.join(known)}")
-    runs = runs_of(table, args.out / args.scale, args.seeds, args.teraflop or table.teraflop)
+    teraflop = args.teraflop or table.teraflop
+    runs = runs_of(table, args.out / args.scale, args.seeds, teraflop)
     chosen = [run for run in runs if run.system in (args.system or [run.system])]
     chosen = [run for run in chosen if run.column in (args.column or [run.column])]
-    done = {} if args.again else table_text.written(args.results, f"table {args.table} {args.scale}")
+    records = {} if args.again else table_text.written(args.results, f"table {args.table} {args.scale}")
+    done = {key for key, record in records.items() if record.get("teraflop") == teraflop}
     failed = [] if args.collect else carry_out(chosen, args.jobs, done)
     if args.table == FIGURE:
         print(figure_text.write(args.scale, table, runs, args.results, args.document))
