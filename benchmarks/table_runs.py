@@ -202,4 +202,4 @@ def _where() -> torch.device:
 
 
 def _device() -> str:
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+    return torch.cuda.get_device_name() if _where().type == "cuda" else "CPU"

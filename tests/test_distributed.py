@@ -36,24 +36,17 @@ ACCELERATE = (
     "accelerate.commands.launch", "--multi_gpu", "--num_processes=2", "--num_machines=1", "--mixed_precision=no",
     "--dynamo_backend=no", "--main_process_port=0",
 )  # fmt: skip
+ALONE: tuple[str, ...] = ()
 
 
-def launch(folder: Path, name: str, *more: str, stop_at: int = 0, **options: Any) -> None:
+def launch(folder: Path, name: str, *more: str, stop_at: int = 0, by: tuple[str, ...] = TORCHRUN) -> None:
     """Run the script to its end."""
-    run([str(folder), str(UPDATES), name, *more], environment={"STOP_AT": str(stop_at)}, **options)
+    run([str(folder), str(UPDATES), name, *more], environment={"STOP_AT": str(stop_at)}, by=by)
 
 
-def run(
-    arguments: list[str],
-    *,
-    environment: dict[str, str],
-    processes: int = 2,
-    restarts: int = 0,
-    by: tuple[str, ...] = TORCHRUN,
-) -> str:
-    """What the script prints, in two processes or in a plain one."""
-    launcher = ["-m", *by, *([f"--max-restarts={restarts}"] if by is TORCHRUN else [])]
-    command = [sys.executable, *(launcher if processes > 1 else []), str(SCRIPT), *arguments]
+def run(arguments: list[str], *, environment: dict[str, str], by: tuple[str, ...] = TORCHRUN) -> str:
+    """What the script prints, started by a launcher or as one plain process."""
+    command = [sys.executable, *(["-m", *by] if by else []), str(SCRIPT), *arguments]
     unset = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST", "WORLD_SIZE"))}
     environment = {**unset, "OMP_NUM_THREADS": "1"} | environment
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
@@ -103,7 +96,7 @@ def test_parts_in_turn_are_the_whole(alone: Any, accumulate: int) -> None:
 def test_another_number_of_processes_goes_on(alone: Any, tmp_path: Path) -> None:
     """Two processes up to update 20, one up to 40, two to the end."""
     launch(tmp_path, "a", stop_at=20)
-    launch(tmp_path, "b", processes=1, stop_at=40)
+    launch(tmp_path, "b", stop_at=40, by=ALONE)
     launch(tmp_path, "c")
     first, second = results(tmp_path, "c")
     close(first, second, 0)
@@ -111,7 +104,7 @@ def test_another_number_of_processes_goes_on(alone: Any, tmp_path: Path) -> None
 
 
 def test_a_killed_process_is_started_again(alone: Any, tmp_path: Path) -> None:
-    launch(tmp_path, "killed", "34", restarts=2)
+    launch(tmp_path, "killed", "34", by=(*TORCHRUN, "--max-restarts=2"))
     first, second = results(tmp_path, "killed")
     close(first, second, 0)
     close(first, alone[0])
@@ -243,7 +236,7 @@ def test_the_command_line_on_two_processes(tmp_path: Path) -> None:
     asked = ["task.num_test=5", "task.num_validation=3", "model.width=8", "samples=3", "steps=2", "fit.batch_size=8"]
     command = ["gram-ppl", "train", "sudoku", "--preset", "cpu", "--updates", "12", "--out", str(folder), "--json"]
     options = [part for setting in [*asked, "fit.evaluations=2"] for part in ("--set", setting)]
-    printed = run([*command, *options], environment={"KILL": "7"}, restarts=1)
+    printed = run([*command, *options], environment={"KILL": "7"}, by=(*TORCHRUN, "--max-restarts=1"))
     trained = json.loads(printed)
     assert trained["updates"] == 12
     _, document = checkpoint.read(folder / gp.STATE_FILE)
