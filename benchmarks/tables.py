@@ -111,7 +111,8 @@ LAPTOP = tuple(
          {"fit.updates": 90_000, "task.n": 10, "task.num_train": 13_465, "task.num_test": 192}, 192, {},
          (*SEVERAL[:3], "conflicts", "selected_conflicts", *COST)),
         ("queens10", "10 queens", "queens",
-         {"fit.updates": 45_000, "fit.lr": 0.0015, "fit.compile": True, "beta.first": 5.0, "task.n": 10}, 500,
+         {"fit.updates": 30_000, "fit.lr": 0.0015, "fit.compile": True, "fit.scheduled_sampling": 0.5,
+          "beta.first": 5.0, "model.supervision": 16, "task.n": 10}, 500,
          UNTIL_CONFIDENT, SEVERAL + COST),
     )
 )  # fmt: skip

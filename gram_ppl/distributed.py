@@ -247,8 +247,9 @@ def _joined(infos: list[SegmentInfo]) -> SegmentInfo:
     latent = Latent(*(torch.cat(parts) for parts in zip(*(info.latent for info in infos), strict=True)))
     nll, kl = (torch.stack([getattr(info, name) for info in infos]).mean() for name in ("nll", "kl"))
     kl_rows, correct = (torch.cat([getattr(info, name) for info in infos]) for name in ("kl_rows", "correct"))
-    halted = [info.halted for info in infos if info.halted is not None]
-    return SegmentInfo(latent, nll, kl, kl_rows, correct, torch.cat(halted) if halted else None)
+    halted, from_prior = ([getattr(info, name) for info in infos] for name in ("halted", "from_prior"))
+    some = (None if flags[0] is None else torch.cat(flags) for flags in (halted, from_prior))
+    return SegmentInfo(latent, nll, kl, kl_rows, correct, *some)
 
 
 def _random(device: torch.device) -> Tensor:

@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+import pyro
 import torch
 from pyro import poutine
 from pyro.distributions.util import detach, scale_and_mask
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from torch.distributions import kl_divergence
 
 from .guide import Guide
-from .poutine import GradientWindow, Record, Replay
+from .poutine import GradientWindow, Record, Replay, chance
 from .state import Latent, SegmentInfo
 
 
@@ -159,7 +160,13 @@ def _kl(q: Any, p: Any, value: Tensor) -> Tensor:
 
 
 class Segment(nn.Module):
-    """Model, guide and objective bound: call it as the model, get ``(loss, SegmentInfo)``."""
+    """Model, guide and objective bound: call it as the model, get ``(loss, SegmentInfo)``.
+
+    ``scheduled_sampling`` is the probability that the state which a row of training is left with has the last noise of
+    the prior, not that of the posterior; the loss is the posterior's all the same.
+    """
+
+    scheduled_sampling = 0.0
 
     def __init__(self, model: Any, guide: Any, elbo: SegmentELBO) -> None:
         super().__init__()
@@ -193,13 +200,31 @@ class Segment(nn.Module):
         nll, kl, balanced = self.elbo.terms(model_trace, guide_trace)
         loss = self.elbo.reduce(nll, balanced, model_trace)
         with torch.no_grad():
+            latent, from_prior = Latent(z.h.detach(), z.l.detach()), None
+            if self.scheduled_sampling and self.training:
+                latent, from_prior = self._wander(model_trace, latent)
             guess = model_trace.nodes["y"]["fn"].base_dist.logits.argmax(dim=-1)
             info = SegmentInfo(
-                latent=Latent(z.h.detach(), z.l.detach()),
+                latent=latent,
                 nll=nll.detach().mean(),
                 kl=kl.mean(),
                 kl_rows=kl,
                 correct=guess == model_trace.nodes["y"]["value"],
                 halted=program.halts(z.h, age + steps) if age is not None and hasattr(program, "halts") else None,
+                from_prior=from_prior,
             )
         return loss, info
+
+    def _wander(self, model_trace: Any, latent: Latent) -> tuple[Latent, Tensor | None]:
+        """The state, that of some rows with noise of the prior, and which rows they are; None without such noise."""
+        sites = [
+            site for site in model_trace.nodes.values()
+            if site["type"] == "sample" and site["infer"].get("charged") and "proposal" in site["infer"]
+        ]  # fmt: skip
+        if not sites:
+            return latent, None
+        eps = pyro.sample("wander", sites[-1]["fn"])
+        draws = chance(lambda rows, generator: torch.rand(rows, generator=generator, device=eps.device), len(eps))
+        chosen = draws < self.scheduled_sampling
+        other = (sites[-1]["infer"]["proposal"] + eps).to(latent.h.dtype)
+        return latent._replace(h=torch.where(chosen[:, None, None], other, latent.h)), chosen

@@ -39,6 +39,7 @@ class SegmentInfo(NamedTuple):
     kl_rows: Tensor  # [B] nats: the charged KL of each row
     correct: Tensor  # [B, L_out] bool: argmax p(y | h_T) equals y
     halted: Tensor | None = None  # [B] bool: rows that need no further supervision step; None where rows don't halt
+    from_prior: Tensor | None = None  # [B] bool: rows whose state is a sample of the prior; None where none can be
 
 
 class Step(NamedTuple):

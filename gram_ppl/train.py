@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from pyro import poutine
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
@@ -29,7 +30,8 @@ from .numerics import fast, send
 from .objective import LogLinear, Segment, SegmentELBO
 from .phases import Clock, NoClock
 from .run_folder import STATE_FILE, locked
-from .state import Batch, Latent
+from .scheduled_sampling import Redraw
+from .state import Batch, Latent, SegmentInfo
 from .tasks.base import Task
 
 AGREE_EVERY = 20  # updates between two times that processes ask each other whether a signal came
@@ -83,6 +85,7 @@ def fit(
     evaluate_on: int = 200,
     evaluate_steps: int | None = None,
     heads_every: int | None = None,
+    scheduled_sampling: float = 0.0,
     out: str | Path | None = None,
     checkpoint_every: int | None = None,
     resume: bool | None = False,
@@ -115,6 +118,8 @@ def fit(
         evaluate_on, evaluate_steps: with how many puzzles, and supervision steps (N_sup if not given).
         heads_every: updates between two steps that train halt and value head on prior rollouts of the batch's inputs;
             no heads if not given (:func:`gram_ppl.fit_heads` fits them afterwards).
+        scheduled_sampling: probability that a row goes on from a sample of the prior, not of the posterior, after a
+            supervision step (:mod:`gram_ppl.scheduled_sampling`); the task must be able to list solutions.
         out: folder for ``model.safetensors`` (best weights) and ``state.safetensors`` (to resume).
         checkpoint_every: updates between two writings of the state; a fiftieth of the run if not given.
         resume: continue from the state in ``out``; the result is that of the uninterrupted run, bit for bit. None
@@ -143,6 +148,8 @@ def fit(
         "evaluations": evaluations, "evaluate_on": evaluate_on, "evaluate_steps": evaluate_steps,
         "heads_every": heads_every,
     }  # fmt: skip
+    if scheduled_sampling:
+        settings["scheduled_sampling"] = scheduled_sampling
     trainer = Trainer(model, guide, task, objective or SegmentELBO(LogLinear()), settings, device, accumulate)
     shares = trainer.shares
     compile = compilation.pays(trainer.device) if compile is None else compile
@@ -226,10 +233,15 @@ class Trainer:
         every = settings.get("heads_every")
         if every is not None and every < 1:
             raise ValueError(f"heads_every must be at least 1, got {every}")
+        wander = settings.get("scheduled_sampling", 0.0)
+        if not 0 <= wander <= 1:
+            raise ValueError(f"scheduled_sampling must be a probability, got {wander}")
         self.shares.check(settings["batch_size"])
+        self.redraw = Redraw(task, remembered=2 * settings["batch_size"]) if wander else None
         self.heads = HeadTrainer(model, task, seed=settings["seed"]) if every else None
         self.clock: Clock = NoClock()
         self.segment: Segment = objective(model.to(self.device), guide.to(self.device))
+        self.segment.scheduled_sampling = wander
         self.optimizer = _optimizer(self.segment, settings)
         self.average = AveragedModel(self.segment)
         self.generator = torch.Generator().manual_seed(settings["seed"])
@@ -281,7 +293,7 @@ class Trainer:
         self.clock.end("optimiser")
         age = age + self.objective.steps
         done = None if info.halted is None else self.shares.gathered(info.halted) | (age >= self.supervision)
-        self.carry = Carry(x, y, info.latent, age, done)
+        self.carry = Carry(x, self._redrawn(x, y, info), info.latent, age, done)
         fresh = slice((self.update % self.supervision) * self.rows, (self.update % self.supervision + 1) * self.rows)
         kl_first = info.kl_rows[self.shares.own(fresh, len(x))].sum() / (self.rows / self.shares.world)
         values = [loss.detach(), info.nll, info.kl, kl_first, 1 - info.correct.float().mean()]
@@ -315,6 +327,17 @@ class Trainer:
             state[here] = start
         age[fresh] = 0
         return Carry(x, y, latent, age)
+
+    def _redrawn(self, x: Tensor, y: Tensor, info: SegmentInfo) -> Tensor:
+        """The joint answers, drawn again for rows whose state is a sample of the prior."""
+        if self.redraw is None:
+            return y
+        if info.from_prior is None:
+            raise ValueError("scheduled_sampling needs a model with a charged noise site that says its proposal")
+        here, chance = self.shares.here(len(x)), torch.rand(len(x), generator=self.generator)
+        model = poutine.unwrap(self.segment.model)
+        mine = self.redraw(model, x[here], y[here], info.latent.h, info.from_prior, chance[here])
+        return self.shares.gathered(mine)
 
     def _draw(self, count: int) -> Batch:
         """The next puzzles in the order of the batches; what is left of a batch waits for the next call."""
