@@ -105,7 +105,8 @@ LAPTOP = tuple(
     for name, title, task, changes, held_out, test, metrics in (
         ("queens8", "8 queens", "queens", {"fit.updates": 38_000, "fit.lr": 0.0015}, 772, UNTIL_CONFIDENT,
          SEVERAL + COST),
-        ("colouring8", "colouring, 8 nodes", "coloring", {"fit.updates": 55_000}, 255, {},
+        ("colouring8", "colouring, 8 nodes", "coloring",
+         {"fit.updates": 45_000, "fit.scheduled_sampling": 0.5}, 255, {},
          (*SEVERAL[:3], "conflicts", "selected_conflicts", *COST)),
         ("colouring10", "colouring, 10 nodes", "coloring",
          {"fit.updates": 90_000, "task.n": 10, "task.num_train": 13_465, "task.num_test": 192}, 192, {},

@@ -44,7 +44,7 @@ def halting(task: gp.tasks.Sudoku) -> gp.models.TRM:
     return model
 
 
-def kind(name: str, updates: int) -> dict[str, torch.Tensor]:
+def kind(name: str, updates: int, **more: Any) -> dict[str, torch.Tensor]:
     """Parameters after a run of one of KINDS."""
     torch.set_num_threads(1)
     task = gp.tasks.Sudoku(box=(2, 2), clues=(4, 8), num_validation=5, num_test=4, pool=1)
@@ -52,7 +52,7 @@ def kind(name: str, updates: int) -> dict[str, torch.Tensor]:
     data: gp.tasks.base.Task = gp.tasks.Unconditional(task) if name == "unconditional" else task
     settings: dict[str, Any] = {"batch_size": 16, "evaluations": 2 if data is task else 0, "progress": False}
     with mock.patch.object(numerics, "use_bf16", return_value=False):
-        gp.fit(model, guide(model), data, updates=updates, device="cpu", **settings, **options)
+        gp.fit(model, guide(model), data, updates=updates, device="cpu", **settings, **options, **more)
     return dict(model.state_dict())
 
 
@@ -60,6 +60,11 @@ KINDS: dict[str, Any] = {
     "halting": lambda task: (halting(task), gp.guides.Empty, {}),
     "unconditional": lambda task: (gp.models.GRAM(task.spec, width=16), gp.guides.AmortizedGuide, {}),
     "heads": lambda task: (gp.models.GRAM(task.spec, width=16), gp.guides.AmortizedGuide, {"heads_every": 4}),
+    "scheduled": lambda task: (
+        gp.models.GRAM(task.spec, width=16),
+        gp.guides.AmortizedGuide,
+        {"scheduled_sampling": 0.5},
+    ),
 }
 
 
