@@ -192,4 +192,5 @@ SYSTEMS: dict[str, System] = {
     "KL averaged over elements": System(gram(beta=_averaged_kl)),
     "constant beta": System(gram(beta=lambda preset, model: preset.beta.last)),
     "sigma without bound": System(gram(noise=_noise(UnboundedNoise))),
+    "scheduled sampling": System(gram(), fit={"scheduled_sampling": 0.5}),
 }

@@ -46,13 +46,14 @@ class Redraw:
         Raises:
             ValueError: the task can't list solutions.
         """
-        y = y.clone()
-        for row in chosen.nonzero()[:, 0].tolist():
+        rows, y = chosen.nonzero()[:, 0], y.clone()
+        logits = model.answer(h[rows]).base_dist.logits  # [b, L_out, V], normalised
+        for row, own in zip(rows.tolist(), logits, strict=True):
             try:
                 found = self.solutions(tuple(x[row].tolist())).to(y.device)
             except NotImplementedError as error:
                 raise ValueError(f"scheduled_sampling needs a task that lists the solutions: {error}") from None
             if len(found):
-                weights = model.answer(h[row : row + 1]).log_prob(found).softmax(0).double()
+                weights = own.gather(1, found.T).sum(0).double().softmax(0)
                 y[row] = found[(weights.cumsum(0) < chance[row]).sum().clamp(max=len(found) - 1)]
         return y
