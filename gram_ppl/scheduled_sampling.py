@@ -47,6 +47,8 @@ class Redraw:
             ValueError: the task can't list solutions.
         """
         rows, y = chosen.nonzero()[:, 0], y.clone()
+        if not len(rows):
+            return y
         logits = model.answer(h[rows]).base_dist.logits  # [b, L_out, V], normalised
         for row, own in zip(rows.tolist(), logits, strict=True):
             try:
