@@ -184,16 +184,19 @@ def carry_out(runs: Sequence[Run], jobs: int, done: Container[Key] = ()) -> list
 
 
 def write(number: str, scale: str, table: Table, runs: Sequence[Run], results: Path, document: Path) -> str:
-    """The table as Markdown and JSON, from the folders of the finished runs and from what was written before."""
-    parts, records = [f"## {table.title}, {scale} scale\n"], []
+    """The table as Markdown and JSON, from the folders of the finished runs and from what was written before.
+
+    Of a row that has runs with the budget asked for, written figures of other budgets are dropped.
+    """
+    parts, records, budget = [f"## {table.title}, {scale} scale\n"], [], {run.teraflop for run in runs}
     known = table_text.written(results, f"table {number} {scale}")
     known |= {run.key: metrics for run in runs if (metrics := run.metrics()) is not None}
     for column in table.columns:
-        found: dict[str, list[dict[str, Any]]] = {system: [] for system in table.systems}
-        for (name, system, _), metrics in sorted(known.items(), key=lambda pair: pair[0][2]):
-            if name == column.name and system in found:
-                found[system].append(metrics)
-                records.append({"title": column.title, **metrics})
+        found: dict[str, list[dict[str, Any]]] = {}
+        for system in table.systems:
+            row = [known[key] for key in sorted(known) if key[:2] == (column.name, system)]
+            found[system] = [metrics for metrics in row if metrics.get("teraflop") in budget] or row
+            records += [{"title": column.title, **metrics} for metrics in found[system]]
         parts.append(table_text.column(column.title, found, column.metrics))
     text = "\n".join(parts)
     table_text.publish(results, document, f"table {number} {scale}", records, text)

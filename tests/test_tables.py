@@ -214,6 +214,23 @@ def test_what_was_written_elsewhere_is_kept_and_not_run_again(
         assert [run.system for run in asked] == ["TRM", "GRAM", "PTRM"]
 
 
+def test_a_row_has_one_budget(tmp_path: Path) -> None:
+    column = tables.Column("sudoku", "4×4 Sudoku", tiny("sudoku"), ("accuracy",))
+    table = tables.Table("Tiny", ("TRM", "GRAM"), (column,), 2)
+    written = [("TRM", 0, 0.25, 2.0), ("TRM", 1, 0.5, 1.0), ("GRAM", 0, 0.75, 1.0), ("GRAM", 1, 0.25, 1.0)]
+    records = [
+        {"column": "sudoku", "system": system, "seed": seed, "accuracy": accuracy, "teraflop": teraflop}
+        for system, seed, accuracy, teraflop in written
+    ]
+    (tmp_path / "table_1_cpu.json").write_text(json.dumps(records))
+    runs = tables.runs_of(table, tmp_path / "out", 2, 2)
+    text = tables.write("1", "cpu", table, runs, tmp_path, tmp_path / "document.md")
+    assert "| TRM | 0.250 | 1 |" in text
+    assert "| GRAM | 0.500 ± 0.354 | 2 |" in text
+    kept = json.loads((tmp_path / "table_1_cpu.json").read_text())
+    assert [record["system"] for record in kept] == ["TRM", "GRAM", "GRAM"]
+
+
 def test_depth_and_width_from_the_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(figure_text, "STEPS", 4)
     monkeypatch.setattr(figure_text, "SAMPLES", 3)
