@@ -28,6 +28,7 @@ from table_text import Key
 
 from gram_ppl import presets
 from gram_ppl.halt import Confident, Never
+from gram_ppl.poutine import Anneal
 from gram_ppl.presets import Preset
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -99,7 +100,7 @@ UNIQUE = Column(
 )  # fmt: skip
 
 UNTIL_CONFIDENT: dict[str, Any] = {"steps": 256, "halt": Confident(0.6), "retry": 16}
-NOISIER: dict[str, Any] = {"steps": 48, "temperature": 1.3}
+NOISY_FIRST: dict[str, Any] = {"steps": 48, "temperature": Anneal(2.0, 1.0, 48)}
 LONG = {"model.width": 96, "fit.evaluations": 12}
 LAPTOP = tuple(
     Column(name, title, replace(presets.get(task, "cpu", LONG | changes), held_out=held_out, **test), metrics)
@@ -107,11 +108,11 @@ LAPTOP = tuple(
         ("queens8", "8 queens", "queens", {"fit.updates": 38_000, "fit.lr": 0.0015}, 772, UNTIL_CONFIDENT,
          SEVERAL + COST),
         ("colouring8", "colouring, 8 nodes", "coloring",
-         {"fit.updates": 30_000, "fit.scheduled_sampling": 0.5}, 255, NOISIER,
+         {"fit.updates": 30_000, "fit.scheduled_sampling": 0.5}, 255, NOISY_FIRST,
          (*SEVERAL[:3], "conflicts", "selected_conflicts", *COST)),
         ("colouring10", "colouring, 10 nodes", "coloring",
          {"fit.updates": 24_000, "fit.scheduled_sampling": 0.5, "task.n": 10, "task.num_train": 13_465,
-          "task.num_test": 192}, 192, NOISIER,
+          "task.num_test": 192}, 192, NOISY_FIRST,
          (*SEVERAL[:3], "conflicts", "selected_conflicts", *COST)),
         ("queens10", "10 queens", "queens",
          {"fit.updates": 30_000, "fit.lr": 0.0015, "fit.compile": True, "fit.scheduled_sampling": 0.5,

@@ -42,7 +42,7 @@ class Preset:
     steps: int = 16  # supervision steps of a test trajectory
     held_out: int = 500  # test inputs, at most
     halt: Halt = Never()  # noqa: RUF009 (frozen); when a test trajectory stops
-    temperature: float = 1.0  # factor on the noise of a test trajectory
+    temperature: float | Callable[[int], float] = 1.0  # factor on the noise of a test trajectory, or one for each step
     retry: int | None = None  # supervision steps after which one that has not stopped begins again
 
 

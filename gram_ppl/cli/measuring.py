@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -98,7 +99,7 @@ def measure(
     mode: str | None = None,
     halt: Halt = Never(),  # noqa: B008 (frozen)
     retry: int | None = None,
-    temperature: float = 1.0,
+    temperature: float | Callable[[int], float] = 1.0,
     seed: int = 0,
 ) -> dict[str, Any]:
     """What a model is worth: :func:`gram_ppl.metrics.evaluate` on inputs, shares of what it makes from nothing.
@@ -111,7 +112,7 @@ def measure(
         steps: supervision steps; those of the mode, or N_sup, if not given.
         select: behind the selected accuracy; that of the mode, or majority vote, if not given.
         mode, halt, retry: as for :func:`gram_ppl.solve`; without inputs they say nothing.
-        temperature: factor on the noise of the trajectories; a mode has its own.
+        temperature: factor on the noise of the trajectories, or a function of the step; a mode has its own.
         seed: of the trajectories.
 
     Raises:
@@ -134,7 +135,13 @@ def measure(
 
 
 def _from_nothing(
-    model: nn.Module, task: Task, nothing: Tensor, num: int, steps: int | None, temperature: float, seed: int
+    model: nn.Module,
+    task: Task,
+    nothing: Tensor,
+    num: int,
+    steps: int | None,
+    temperature: float | Callable[[int], float],
+    seed: int,
 ) -> dict[str, Any]:
     noise = Temperature(temperature)
     made = infer.generate(model, num_samples=num, steps=steps, noise=noise, seed=seed).cpu()
