@@ -100,6 +100,7 @@ UNIQUE = Column(
 )  # fmt: skip
 
 UNTIL_CONFIDENT: dict[str, Any] = {"steps": 256, "halt": Confident(0.6), "retry": 16}
+LONG_AND_NOISY: dict[str, Any] = {"steps": 128, "temperature": 1.3}
 NOISY_FIRST: dict[str, Any] = {"steps": 48, "temperature": Anneal(2.0, 1.0, 48)}
 LONG = {"model.width": 96, "fit.evaluations": 12}
 LAPTOP = tuple(
@@ -112,7 +113,7 @@ LAPTOP = tuple(
          (*SEVERAL[:3], "conflicts", "selected_conflicts", *COST)),
         ("colouring10", "colouring, 10 nodes", "coloring",
          {"fit.updates": 24_000, "fit.scheduled_sampling": 0.5, "task.n": 10, "task.num_train": 13_465,
-          "task.num_test": 192}, 192, NOISY_FIRST,
+          "task.num_test": 192}, 192, LONG_AND_NOISY,
          (*SEVERAL[:3], "conflicts", "selected_conflicts", *COST)),
         ("queens10", "10 queens", "queens",
          {"fit.updates": 30_000, "fit.lr": 0.0015, "fit.compile": True, "fit.scheduled_sampling": 0.5,
