@@ -8,13 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch import nn
 
 import gram_ppl as gp
 from gram_ppl import numerics
 from gram_ppl.scheduled_sampling import Redraw
-from gram_ppl.train import STATE_FILE, Trainer
+from gram_ppl.train import Trainer
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -102,7 +101,7 @@ def test_answers_are_drawn_from_bayes_rule(task: gp.tasks.Sudoku) -> None:
     assert torch.equal(kept, rows[1])
 
 
-def test_rows_in_flight_have_solutions_that_change_and_the_run_resumes_bit_for_bit(
+def test_rows_in_flight_have_solutions_that_change_and_a_run_without_does_not_go_on(
     task: gp.tasks.Sudoku, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     step, answers = Trainer.step, []
@@ -118,25 +117,12 @@ def test_rows_in_flight_have_solutions_that_change_and_the_run_resumes_bit_for_b
         return record
 
     monkeypatch.setattr(Trainer, "step", watched)
-    whole = tiny(task)
-    gp.fit(*whole, task, out=tmp_path / "whole", **SETTINGS)
+    gp.fit(*tiny(task), task, out=tmp_path, **SETTINGS)
     assert torch.stack(answers).any()
 
-    def interrupted(self: Trainer) -> Any:
-        if self.update == 8:
-            raise InterruptedError
-        return step(self)
-
-    monkeypatch.setattr(Trainer, "step", interrupted)
-    with pytest.raises(InterruptedError):
-        gp.fit(*tiny(task), task, out=tmp_path / "cut", **SETTINGS)
     monkeypatch.undo()
-    gp.fit(*tiny(task), task, out=tmp_path / "cut", resume=True, **SETTINGS)
-    one, two = (load_file(tmp_path / name / STATE_FILE) for name in ("whole", "cut"))
-    assert one.keys() == two.keys()
-    assert all(torch.equal(one[key], two[key]) for key in one)
     with pytest.raises(gp.CheckpointError, match="scheduled_sampling"):
-        gp.fit(*tiny(task), task, out=tmp_path / "cut", resume=True, **SETTINGS | {"scheduled_sampling": 0.0})
+        gp.fit(*tiny(task), task, out=tmp_path, resume=True, **SETTINGS | {"scheduled_sampling": 0.0})
 
 
 def test_parts_in_turn_are_the_whole() -> None:

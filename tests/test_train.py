@@ -46,10 +46,9 @@ def test_the_same_seed_is_the_same_run_and_another_is_not(task):
     assert not all(map(torch.equal, runs[0][0], runs[2][0]))
 
 
-@pytest.mark.parametrize("heads_every", [None, 2])
-def test_resume_equals_the_uninterrupted_run(task, tmp_path, monkeypatch, heads_every):
-    settings = {"updates": 20, "batch_size": 8, "evaluations": 4, "checkpoint_every": 3, "progress": False}
-    settings["heads_every"] = heads_every
+@pytest.mark.parametrize("options", [{}, {"heads_every": 2}, {"scheduled_sampling": 0.5}], ids=str)
+def test_resume_equals_the_uninterrupted_run(task, tmp_path, monkeypatch, options):
+    settings = {"updates": 20, "batch_size": 8, "evaluations": 4, "checkpoint_every": 3, "progress": False} | options
     model, guide = tiny(task)
     whole = gp.fit(model, guide, task, out=tmp_path / "whole", **settings)
 
