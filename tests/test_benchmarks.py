@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks" / "gpu
 
 import correctness
 import gemm
+import lattice
 import memory
 import rollout
 import segment_speed
@@ -139,3 +140,56 @@ def test_worlds_ask_for_their_data(tmp_path: Path) -> None:
     rows = gpu_train.thousand(source, tmp_path / "thousand.csv").read_text().splitlines()
     assert len(rows) == len(set(rows)) == 1101
     assert rows[0] == gp.tasks.sudoku_csv.HEADER
+
+
+def lines(rows: list[dict[str, str]], path: Path) -> Path:
+    path.write_text("\n".join(["source,question,answer,rating", *(",".join(row.values()) for row in rows)]) + "\n")
+    return path
+
+
+def test_lattice_prototype_runs_tiny(tmp_path: Path) -> None:
+    task = gp.tasks.Sudoku(clues=(70, 75), num_validation=0, num_test=12, pool=4)
+    pairs = zip(task.inputs("test"), task.answers("test"), strict=True)
+    rows = [{"source": "made", "question": task.line(x), "answer": task.line(y), "rating": "0"} for x, y in pairs]
+    data = lines(rows, tmp_path / "puzzles.csv")
+    sizes = {
+        "width": 8,
+        "heads": 2,
+        "layers": 1,
+        "loops": 2,
+        "batch": 8,
+        "updates": 3,
+        "chains": 2,
+        "rounds": 2,
+        "held": 4,
+    }
+    options = [text for name, value in sizes.items() for text in (f"--{name}", str(value))]
+    lattice.main(["--data", str(data), "--few", str(data), "--out", str(tmp_path), *options])
+    found = json.loads((tmp_path / "lattice.json").read_text())
+    assert found["updates"] == 3
+    for name in ("extreme", "17 clues"):
+        assert found[name]["puzzles"] == 4
+        assert found[name]["right"] + found[name]["wrong"] == found[name]["answered"] <= 4
+
+
+def test_lattice_symmetries_keep_grids_and_go_back() -> None:
+    task = gp.tasks.Sudoku(clues=(30, 40), num_validation=0, num_test=8, pool=4)
+    y = task.answers("test")
+    state = F.one_hot(y - 1, 9).bool()
+    cells, digits = lattice.symmetries(len(y), torch.device("cpu"))
+    moved = lattice.image(state, cells, digits)
+    tokens = moved.int().argmax(dim=-1) + 1
+    assert task.verify(task.blank, tokens).all()
+    assert (tokens - 1 == digits.gather(1, (y - 1).gather(1, cells))).all()
+    assert (lattice.image(moved, cells.argsort(dim=-1), digits.argsort(dim=-1)) == state).all()
+
+
+def test_lattice_fresh_states_hold_their_givens() -> None:
+    task = gp.tasks.Sudoku(clues=(30, 40), num_validation=0, num_test=200, pool=4)
+    x, y = task.inputs("test"), task.answers("test") - 1
+    state = lattice.fresh(x, y)
+    truth = F.one_hot(y, 9).bool()
+    assert (state.sum(dim=-1)[x > 0] == 1).all()
+    assert (state & truth).any(dim=-1)[x > 0].all()
+    lost = ~(state & truth).any(dim=-1).all(dim=-1)
+    assert 0.1 < lost.double().mean() < 0.35  # a quarter is corrupted, the shortest fills perhaps nowhere
