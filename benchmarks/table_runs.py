@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch import Tensor
 import gram_ppl as gp
 from gram_ppl import checkpoint, features, flops, numerics
 from gram_ppl.checkpoint import MODEL_FILE
+from gram_ppl.cli.folders import Measurement
 from gram_ppl.cli.measuring import measure
 from gram_ppl.infer import depth
 from gram_ppl.poutine import Temperature
@@ -169,7 +170,7 @@ def judge(model: Any, task: Task, preset: Preset, system: System, seed: int) -> 
         return gp.metrics.evaluate(model, task, x=x, steps=steps, select=select, noise=noise, **options, seed=seed)
     steps = depth(model) if steps is None else steps
     start = time.perf_counter()
-    found = measure(model, task, x, samples=preset.samples, steps=steps, temperature=preset.temperature, seed=seed)
+    found = measure(model, task, x, replace(Measurement.of(preset), steps=steps), seed=seed)
     found |= {"seconds": time.perf_counter() - start, "network_calls": preset.samples * steps * model.step_calls}
     if isinstance(task, gp.tasks.BinarizedMNIST):
         made = gp.generate(model, num_samples=preset.samples, steps=steps, seed=seed).cpu()

@@ -81,7 +81,10 @@ def test_train_leaves_everything_in_the_folder(run):
         assert (run / name).read_bytes().startswith(b"\x89PNG")
     settings = {"task.num_test": 8, "task.num_validation": 2, "model.width": 16, "samples": 3, "steps": 2}
     asked = {"task": "sudoku", "preset": "cpu", "updates": 4, "seed": None, "set": settings}
-    assert json.loads((run / "run.json").read_text()) == asked | {"samples": 3, "steps": 2, "held_out": 500}
+    assert json.loads((run / "run.json").read_text()) == asked | {
+        "samples": 3, "steps": 2, "held_out": 500, "temperature": 1.0, "retry": None,
+        "halt": {"class": "gram_ppl.halt.Never", "arguments": {}},
+    }  # fmt: skip
     model, _, task = gp.load(run)
     assert (model.width, len(task.inputs("test"))) == (16, 8)
     metrics = json.loads((run / "metrics.json").read_text())
@@ -148,6 +151,40 @@ def test_evaluate_is_metrics_evaluate(run):
     table = call("evaluate", run).stdout
     assert "selected accuracy" in table
     assert "num test" in table
+
+
+SMALL = {
+    "queens": ["task.n=6", "steps=12", "retry=4"],  # with halt=Confident(0.8, at_least=4)
+    "coloring": ["task.n=6", "task.num_train=100", "task.num_validation=4", "task.num_test=12", "steps=3"],  # at 1.2
+}
+
+
+@pytest.mark.parametrize("world", SMALL)
+def test_evaluate_measures_as_train_did(world, tmp_path):
+    settings = [*SMALL[world], "model.width=16", "samples=3", "held_out=8"]
+    settings += ["halt.threshold=0.02"] if world == "queens" else []
+    changes = [part for setting in settings for part in ("--set", setting)]
+    updates = 40 if world == "queens" else 4
+    trained = answered("train", world, "--preset", "cpu", "--updates", updates, "--out", tmp_path, *changes)
+    again = answered("evaluate", tmp_path)
+    assert timeless(again).items() - {("task", again["task"])} <= timeless(trained).items()
+    run = json.loads((tmp_path / "run.json").read_text())
+    for key in ("halt", "temperature", "retry"):
+        del run[key]
+    (tmp_path / "run.json").write_text(json.dumps(run))  # as earlier versions left it
+    assert timeless(answered("evaluate", tmp_path)) != timeless(again)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("halt", {"class": "os.system", "arguments": {}}), ("halt", "never"), ("temperature", -1.0), ("temperature", "x"),
+     ("retry", 0), ("samples", "many"), ("halt", {"class": "gram_ppl.halt.Confident", "arguments": {"at_least": 0}})],
+)  # fmt: skip
+def test_a_run_file_that_does_not_say_how_to_measure(key, value, run, tmp_path):
+    (tmp_path / "model.safetensors").write_bytes((run / "model.safetensors").read_bytes())
+    (tmp_path / "run.json").write_text(json.dumps(json.loads((run / "run.json").read_text()) | {key: value}))
+    sentence = "the file is damaged: it does not say how to measure"
+    assert refused("evaluate", tmp_path) == f"{tmp_path / 'run.json'}: {sentence}"
 
 
 def test_report_names_what_it_wrote(run):

@@ -18,6 +18,7 @@ from torch import Tensor
 
 import gram_ppl as gp
 from gram_ppl import checkpoint
+from gram_ppl.cli.folders import Measurement
 from gram_ppl.cli.measuring import measure
 from gram_ppl.distributed import JointNoise, Shares
 from gram_ppl.phases import NoClock
@@ -243,7 +244,7 @@ def test_the_command_line_on_two_processes(tmp_path: Path) -> None:
     assert document["update"] == 12
     assert [record[0] for record in document["history"]] == list(range(1, 13))
     model, _, task = gp.load(folder)
-    one = measure(model, task, task.inputs("test"), samples=3, steps=2)
+    one = measure(model, task, task.inputs("test"), Measurement(samples=3, steps=2))
     two = json.loads(run(["gram-ppl", "evaluate", str(folder), "--json"], environment={}))
     for name in one.keys() - {"seconds"}:
         assert two[name] == pytest.approx(one[name]), name

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from rich.columns import Columns
@@ -16,10 +17,14 @@ from rich.text import Text
 
 from .. import report, select
 from ..checkpoint import load
+from ..descriptions import build, describe
 from ..distributed import Shares, main_process
+from ..halt import Halt, Never
+from ..poutine import Temperature
 from ..tasks.base import Task
 
 RUN_FILE = "run.json"
+OBJECTS = ("gram_ppl.halt", "gram_ppl.poutine")  # where the objects of a measurement come from
 
 
 def settings_of(folder: Path) -> dict[str, Any]:
@@ -38,6 +43,52 @@ def settings_of(folder: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ValueError(f"{path}: the file is damaged")
     return found
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """How the trajectories of a run are measured: what ``train`` keeps in the folder for every later command."""
+
+    samples: int = 20
+    steps: int | None = None
+    held_out: int = 500
+    halt: Halt = Never()  # noqa: RUF009 (frozen)
+    temperature: float | Callable[[int], float] = 1.0
+    retry: int | None = None
+
+    @classmethod
+    def of(cls, preset: Any) -> Self:
+        """That of a preset."""
+        return cls(**{name: getattr(preset, name) for name in cls.__dataclass_fields__})
+
+    @classmethod
+    def stored(cls, folder: Path) -> Self:
+        """That of a run; what its folder doesn't tell is the default.
+
+        Raises:
+            ValueError: the folder tells nonsense.
+        """
+        run = settings_of(folder)
+        try:
+            found = {name: build(run[name], packages=OBJECTS) for name in cls.__dataclass_fields__ if name in run}
+            made = cls(**found)
+            counts = [made.samples, made.held_out, *(n for n in (made.steps, made.retry) if n is not None)]
+            whole = all(type(count) is int and count > 0 for count in counts)
+            if not (whole and isinstance(made.halt.first, int) and callable(made.halt)):
+                raise ValueError
+            Temperature(made.temperature)
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise ValueError(f"{folder / RUN_FILE}: the file is damaged: it does not say how to measure") from None
+        return made
+
+    def described(self) -> dict[str, Any]:
+        """As JSON, which :meth:`stored` reads."""
+        return {name: describe(getattr(self, name)) for name in self.__dataclass_fields__}
+
+    def options(self) -> dict[str, Any]:
+        """The arguments of :func:`gram_ppl.rollout` but for the number of trajectories."""
+        noise = None if self.temperature == 1.0 else Temperature(self.temperature)
+        return {"steps": self.steps, "halt": self.halt, "retry": self.retry, "noise": noise}
 
 
 def opened(folder: Path) -> tuple[Any, Task]:

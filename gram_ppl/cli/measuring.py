@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
@@ -11,12 +11,11 @@ from torch import Tensor, nn
 
 from .. import infer, metrics
 from .. import report as reports
-from ..halt import Halt, Never
 from ..poutine import Temperature
 from ..select import Selector, distinct
 from ..tasks import ARC, Unconditional
 from ..tasks.base import Task
-from .folders import answering, depth, opened, selector, settings_of, side_by_side
+from .folders import Measurement, answering, depth, opened, selector, side_by_side
 from .options import Folder, Json, Mode, Samples, Seed, Select, TestSteps
 
 
@@ -34,7 +33,8 @@ def generate(
         nothing = task.inputs("test")[0]
         if len(nothing):
             raise ValueError(f"{folder}: this model answers inputs: use gram-ppl solve")
-        made = infer.generate(model, num_samples=samples, steps=steps, seed=seed).cpu()
+        noise = Measurement.stored(folder).options()["noise"]
+        made = infer.generate(model, num_samples=samples, steps=steps, noise=noise, seed=seed).cpu()
         valid = task.verify(nothing, made)
         different = int(distinct(task.canonical(made)[None], valid[None]).sum())
         texts = [task.render(nothing, y) for y in made]
@@ -62,12 +62,12 @@ def evaluate(
     with answering(as_json) as document:
         chosen = selector(select)
         model, task = opened(folder)
-        run = settings_of(folder)
-        steps = steps or (None if mode else depth(folder, model))
-        held_out, samples = (given or run.get(key) for given, key in ((held_out, "held_out"), (samples, "samples")))
-        x = task.inputs("test")[: held_out or 500]
+        run = Measurement.stored(folder)
+        how = Measurement() if mode else replace(run, steps=depth(folder, model))
+        how = replace(how, samples=samples or run.samples, steps=steps or how.steps)
+        x = task.inputs("test")[: held_out or run.held_out]
         document |= {"folder": str(folder), "task": type(task).__name__}
-        document |= measure(model, task, x, samples=samples or 20, steps=steps, select=chosen, mode=mode, seed=seed)
+        document |= measure(model, task, x, how, select=chosen, mode=mode, seed=seed)
         if not as_json:
             Console().print(reports.metrics_table(str(folder), {"": document}))
 
@@ -92,14 +92,10 @@ def measure(
     model: nn.Module,
     task: Task,
     x: Tensor,
+    how: Measurement,
     *,
-    samples: int,
-    steps: int | None,
     select: Selector | None = None,
     mode: str | None = None,
-    halt: Halt = Never(),  # noqa: B008 (frozen)
-    retry: int | None = None,
-    temperature: float | Callable[[int], float] = 1.0,
     seed: int = 0,
 ) -> dict[str, Any]:
     """What a model is worth: :func:`gram_ppl.metrics.evaluate` on inputs, shares of what it makes from nothing.
@@ -108,11 +104,10 @@ def measure(
         model: the program.
         task: judges its answers; ARC's own score stands beside where all of its test inputs are given.
         x: test inputs, ``[B, L_in]``; ``[B, 0]`` for a model of whole boards or pictures.
-        samples: trajectories for each input; without inputs, answers in all.
-        steps: supervision steps; those of the mode, or N_sup, if not given.
+        how: trajectories for each input (without inputs, answers in all), their depth, halting and noise; without
+            inputs halting and retries say nothing.
         select: behind the selected accuracy; that of the mode, or majority vote, if not given.
-        mode, halt, retry: as for :func:`gram_ppl.solve`; without inputs they say nothing.
-        temperature: factor on the noise of the trajectories, or a function of the step; a mode has its own.
+        mode: as for :func:`gram_ppl.solve`; it has a noise of its own where ``how`` leaves the temperature at 1.
         seed: of the trajectories.
 
     Raises:
@@ -121,33 +116,22 @@ def measure(
     if not len(x):
         raise ValueError("the test split is empty: there is nothing to measure on")
     if not x.shape[1]:
-        return _from_nothing(model, task, x[0], samples, steps, temperature, seed)
-    options: dict[str, Any] = {"num_samples": samples, "steps": steps, "select": select, "mode": mode}
-    options |= {"halt": halt, "retry": retry}
-    if mode is None and temperature != 1.0:
-        options["noise"] = Temperature(temperature)
-    found = metrics.evaluate(model, task, x=x, **options, seed=seed)
+        return _from_nothing(model, task, x[0], how, seed)
+    options = {"num_samples": how.samples, **how.options()}
+    found = metrics.evaluate(model, task, x=x, **options, select=select, mode=mode, seed=seed)
     if isinstance(task, ARC) and len(x) == len(task.inputs("test")):
         augmented = task.inputs("test", augmented=True)
-        tokens = infer.rollout(model, augmented, num_samples=samples, steps=steps, seed=seed).tokens.cpu()
+        tokens = infer.rollout(model, augmented, **options, seed=seed).tokens.cpu()
         found |= task.score(task.predictions("test", tokens, augmented=True))
     return found
 
 
-def _from_nothing(
-    model: nn.Module,
-    task: Task,
-    nothing: Tensor,
-    num: int,
-    steps: int | None,
-    temperature: float | Callable[[int], float],
-    seed: int,
-) -> dict[str, Any]:
-    noise = Temperature(temperature)
-    made = infer.generate(model, num_samples=num, steps=steps, noise=noise, seed=seed).cpu()
+def _from_nothing(model: nn.Module, task: Task, nothing: Tensor, how: Measurement, seed: int) -> dict[str, Any]:
+    noise = Temperature(how.temperature)
+    made = infer.generate(model, num_samples=how.samples, steps=how.steps, noise=noise, seed=seed).cpu()
     valid = task.verify(nothing, made)
     different = int(distinct(task.canonical(made)[None], valid[None]).sum())
-    found = {"accuracy": valid.double().mean().item(), "distinct": different, "num_samples": num}
+    found = {"accuracy": valid.double().mean().item(), "distinct": different, "num_samples": how.samples}
     if isinstance(task, Unconditional) and task.spec.len_out < 81:  # the boards of larger ones can't be listed
         total = task.num_solutions(nothing)
         found |= {"coverage": different / total, "boards_in_all": total}

@@ -14,7 +14,7 @@ from ..distributed import main_process, restarted
 from ..interrupt import resumable
 from ..run_folder import locked
 from ..train import STATE_FILE, fit
-from .folders import RUN_FILE, answering, settings_of
+from .folders import RUN_FILE, Measurement, answering, settings_of
 from .measuring import measure
 from .options import Json, Resume, Updates
 
@@ -66,7 +66,8 @@ def train(
         tracking.options(asked.get("tracker"), folder)
         seed = asked["seed"] or 0
         parts = presets.build(made, seed=seed)
-        asked |= {"samples": made.samples, "steps": made.steps, "held_out": made.held_out}
+        how = Measurement.of(made)
+        asked |= how.described()
         with locked(folder):
             if not resume:
                 _fresh(folder, asked)  # again: another process may have been here in between
@@ -78,20 +79,10 @@ def train(
                 tracker=asked.get("tracker"),
             )  # fmt: skip
         x = parts.task.inputs("test")[: made.held_out]
-        metrics = measure(
-            parts.model,
-            parts.task,
-            x,
-            samples=made.samples,
-            steps=made.steps,
-            halt=made.halt,
-            retry=made.retry,
-            temperature=made.temperature,
-            seed=seed,
-        )
+        metrics = measure(parts.model, parts.task, x, how, seed=seed)
         size = sum(weights.numel() for weights in parts.model.parameters())
         report.record(f"{task}, preset {asked['preset']}, {size:,} parameters", folder, history, metrics)
-        _draw(parts, made.steps, folder / "examples.png")
+        _draw(parts, how, folder / "examples.png")
         if main_process():
             document |= {"folder": str(folder)} | json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
 
@@ -127,11 +118,11 @@ def _started(folder: Path, asked: dict[str, Any]) -> dict[str, Any]:
     return before | given
 
 
-def _draw(parts: presets.Parts, steps: int, path: Path) -> None:
-    x = parts.task.inputs("test")[:SHOWN]
+def _draw(parts: presets.Parts, how: Measurement, path: Path) -> None:
+    x, options = parts.task.inputs("test")[:SHOWN], how.options()
     if x.shape[1]:
-        y = infer.rollout(parts.model, x, num_samples=1, steps=steps).tokens.cpu()[:, 0]
+        y = infer.rollout(parts.model, x, num_samples=1, **options).tokens.cpu()[:, 0]
     else:
-        y = infer.generate(parts.model, num_samples=SHOWN, steps=steps).cpu()
+        y = infer.generate(parts.model, num_samples=SHOWN, steps=how.steps, noise=options["noise"]).cpu()
     if main_process():
         report.pictures(parts.task, x if x.shape[1] else x[0], y, path)
