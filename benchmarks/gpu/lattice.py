@@ -244,7 +244,8 @@ def main(arguments: list[str] | None = None) -> None:
     given.out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(given.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    torch.set_float32_matmul_precision("high")
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
     x, y = (part.to(device) for part in read(given.data))
     test_x, test_y, x, y = x[: given.held], y[: given.held], x[given.held :], y[given.held :]
     model = Solver(given.width, given.layers, given.heads, given.loops).to(device)
