@@ -15,7 +15,10 @@ from typing import Any
 
 import torch
 
-from gram_ppl import bounds, pictures, presets, train
+from gram_ppl.evaluation import bounds
+from gram_ppl.presets import worlds as presets
+from gram_ppl.reporting import pictures
+from gram_ppl.training import fit as train
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -12,8 +12,8 @@ import torch
 from table_runs import Run
 
 import gram_ppl as gp
-from gram_ppl.depths import rollouts_by_depth
-from gram_ppl.pictures.scaling import draw_scaling, scaling
+from gram_ppl.inference.depths import rollouts_by_depth
+from gram_ppl.reporting.pictures.scaling import draw_scaling, scaling
 
 STEPS, SAMPLES = 64, 20
 

@@ -26,7 +26,7 @@ from rich.table import Table
 from torch.profiler import ProfilerActivity, profile
 
 import gram_ppl as gp
-from gram_ppl.train import Trainer
+from gram_ppl.training.fit import Trainer
 
 SUPERVISION = (1, 4, 16, 64)
 BATCH = 64

@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from gram_ppl.features import LeNet, accuracy, activations, fid, inception_score, train_features
-from gram_ppl.tasks.idx import read_mnist
+from gram_ppl.evaluation.features import LeNet, accuracy, activations, fid, inception_score, train_features
+from gram_ppl.tasks.mnist.idx import read_mnist
 
 SUBSET = 10_000
 

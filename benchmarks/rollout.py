@@ -35,9 +35,9 @@ from segment_step import CASES as SIZES
 from torch import Tensor, nn
 
 import gram_ppl as gp
-from gram_ppl.compilation import compiled
-from gram_ppl.numerics import exactly, fast, use_bf16
-from gram_ppl.poutine import Streams, Temperature
+from gram_ppl.program.poutine import Streams, Temperature
+from gram_ppl.runtime.compilation import compiled
+from gram_ppl.runtime.precision import exactly, fast, use_bf16
 
 CPU = torch.device("cpu")
 SAMPLES = 20

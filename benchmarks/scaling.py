@@ -31,8 +31,8 @@ from rich.console import Console
 from rich.table import Table
 
 import gram_ppl as gp
-from gram_ppl.distributed import Shares
-from gram_ppl.numerics import use_bf16
+from gram_ppl.runtime.precision import use_bf16
+from gram_ppl.runtime.processes import Shares
 
 KINDS = ("training", "rollouts")
 

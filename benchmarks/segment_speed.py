@@ -35,9 +35,9 @@ from segment_step import BALANCE, BETA, CASES, CPU
 from torch import nn
 
 import gram_ppl as gp
-from gram_ppl import numerics
-from gram_ppl.compilation import compiled
-from gram_ppl.train import Trainer
+from gram_ppl.runtime import precision
+from gram_ppl.runtime.compilation import compiled
+from gram_ppl.training.fit import Trainer
 
 SETTINGS = {  # bf16, compiled
     "float32": (False, False),
@@ -48,14 +48,14 @@ SETTINGS = {  # bf16, compiled
 
 
 @contextmanager
-def precision(bf16: bool) -> Iterator[None]:
+def computing(bf16: bool) -> Iterator[None]:
     """Within: the project computes in bf16 autocast, or in float32."""
-    kept = numerics.use_bf16
-    numerics.use_bf16 = lambda device: bf16
+    kept = precision.use_bf16
+    precision.use_bf16 = lambda device: bf16
     try:
         yield
     finally:
-        numerics.use_bf16 = kept
+        precision.use_bf16 = kept
 
 
 def build(size: str, seed: int = 0, relations: bool = True) -> tuple[Any, Any, Any]:
@@ -126,7 +126,7 @@ def run_case(
         run = trainer(size, 1_000_000, relations=relations)
 
         def update(run: Trainer = run, bf16: bool = bf16) -> None:
-            with precision(bf16):
+            with computing(bf16):
                 run.step()
 
         if bf16 not in floors:
@@ -134,7 +134,7 @@ def run_case(
             products, floors[bf16] = floor(update)
 
             def replay(products: Callable[[], None] = products) -> None:
-                with numerics.fast(CPU):
+                with precision.fast(CPU):
                     products()
 
             ways[f"products {'bf16' if bf16 else 'float32'}"] = replay
@@ -178,7 +178,7 @@ def curves(size: str, setting: str, updates: int, seeds: int, windows: int = 10)
         run = trainer(size, updates, seed)
         torch.manual_seed(seed + seeds)  # noise of its own, so that nothing but the distribution can agree
         own = []
-        with precision(bf16), compiled(run.segment.model) if compile else nullcontext():
+        with computing(bf16), compiled(run.segment.model) if compile else nullcontext():
             for _ in range(updates):
                 run.step()
                 own += [float(values[0]) for values in run.window] or [run.history[-1].loss]

@@ -32,8 +32,8 @@ from rich.table import Table
 from torch import Tensor, nn
 
 import gram_ppl as gp
-from gram_ppl.numerics import exactly, fast, use_bf16
-from gram_ppl.poutine import transition
+from gram_ppl.program.poutine import transition
+from gram_ppl.runtime.precision import exactly, fast, use_bf16
 
 BETA, BALANCE = 1.0, 0.8
 CPU = torch.device("cpu")

@@ -19,11 +19,11 @@ from rich.table import Table
 from torch import Tensor
 
 import gram_ppl as gp
-from gram_ppl.halt import Confident, Halt, HaltHead, Never, Stable
-from gram_ppl.heads import fit_heads
-from gram_ppl.infer import trajectories
-from gram_ppl.poutine import Anneal, Temperature
-from gram_ppl.select import SELECTORS, Selector, SymmetryVote, distinct
+from gram_ppl.inference.halt import Confident, Halt, HaltHead, Never, Stable
+from gram_ppl.inference.rollout import trajectories
+from gram_ppl.inference.select import SELECTORS, Selector, SymmetryVote, distinct
+from gram_ppl.program.poutine import Anneal, Temperature
+from gram_ppl.training.fit_heads import fit_heads
 
 FREE = [name for name in SELECTORS if name != "verified"]  # what needs no verifier
 DEPTHS = (1, 2, 4, 8, 16, 32, 64)

@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 
 import gram_ppl as gp
-from gram_ppl import report
+from gram_ppl.reporting import tables as report
 
 
 def split_file(path: Path, num: int, folder: Path, seed: int) -> tuple[Path, Path]:

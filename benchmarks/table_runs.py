@@ -15,17 +15,20 @@ from table_text import Key
 from torch import Tensor
 
 import gram_ppl as gp
-from gram_ppl import checkpoint, features, flops, numerics
-from gram_ppl.checkpoint import MODEL_FILE
 from gram_ppl.cli.folders import Measurement
 from gram_ppl.cli.measuring import measure
-from gram_ppl.infer import depth
-from gram_ppl.poutine import Temperature
-from gram_ppl.presets import Preset
-from gram_ppl.select import SELECTORS
+from gram_ppl.evaluation import features
+from gram_ppl.inference.rollout import depth
+from gram_ppl.inference.select import SELECTORS
+from gram_ppl.presets.worlds import Preset
+from gram_ppl.program.poutine import Temperature
+from gram_ppl.runtime import precision
 from gram_ppl.state import Latent
+from gram_ppl.storage import checkpoint
+from gram_ppl.storage.checkpoint import MODEL_FILE
 from gram_ppl.tasks.base import Task
-from gram_ppl.train import STATE_FILE
+from gram_ppl.training import flops
+from gram_ppl.training.fit import STATE_FILE
 
 CONFIG_FILE, METRICS_FILE = "config.json", "metrics.json"
 
@@ -126,7 +129,7 @@ def _config(run: Run, made: Made, task: Task) -> dict[str, Any]:
         "task": checkpoint.describe(task),
         "commit": _commit(),
         "device": _device(),
-        "precision": "bf16" if numerics.use_bf16(_where()) else "float32",
+        "precision": "bf16" if precision.use_bf16(_where()) else "float32",
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }

@@ -14,11 +14,11 @@ from torch import nn
 
 import gram_ppl as gp
 from gram_ppl import guides, models
-from gram_ppl.halt import Never
+from gram_ppl.inference.halt import Never
 from gram_ppl.models import NoNoise, NoVariance, UnboundedNoise, ZeroMeanNoise
 from gram_ppl.nn import Attention
-from gram_ppl.poutine import ExtraNoise
-from gram_ppl.presets import Preset
+from gram_ppl.presets.worlds import Preset
+from gram_ppl.program.poutine import ExtraNoise
 from gram_ppl.tasks.base import Task
 
 

@@ -26,10 +26,10 @@ from table_runs import Run, perform
 from table_systems import SYSTEMS
 from table_text import Key
 
-from gram_ppl import presets
-from gram_ppl.halt import Confident, Never
-from gram_ppl.poutine import Anneal
-from gram_ppl.presets import Preset
+from gram_ppl.inference.halt import Confident, Never
+from gram_ppl.presets import worlds as presets
+from gram_ppl.presets.worlds import Preset
+from gram_ppl.program.poutine import Anneal
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS, DOCUMENT = ROOT / "benchmarks" / "results", ROOT / "docs" / "results.md"

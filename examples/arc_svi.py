@@ -13,8 +13,10 @@ import typer
 from rich import print
 
 import gram_ppl as gp
-from gram_ppl import interrupt, presets, report
 from gram_ppl.cli.options import Out, Relations, Resume, Samples, Seed, Steps, Updates
+from gram_ppl.presets import worlds as presets
+from gram_ppl.reporting import tables as report
+from gram_ppl.training import interrupt
 
 
 def copied(task: gp.tasks.ARC, out: Path) -> None:

@@ -10,8 +10,11 @@ import typer
 from rich import print
 
 import gram_ppl as gp
-from gram_ppl import features, interrupt, presets, report
 from gram_ppl.cli.options import Out, Relations, Resume, Seed, Steps, Updates
+from gram_ppl.evaluation import features
+from gram_ppl.presets import worlds as presets
+from gram_ppl.reporting import tables as report
+from gram_ppl.training import interrupt
 
 
 def main(

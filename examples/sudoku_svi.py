@@ -14,9 +14,11 @@ import typer
 from rich import print
 
 import gram_ppl as gp
-from gram_ppl import interrupt, presets, report
 from gram_ppl.cli.options import Out, Samples, Seed, Updates
-from gram_ppl.run_folder import locked
+from gram_ppl.presets import worlds as presets
+from gram_ppl.reporting import tables as report
+from gram_ppl.storage.folder import locked
+from gram_ppl.training import interrupt
 
 
 def settings(run: dict[str, Any]) -> presets.Preset:

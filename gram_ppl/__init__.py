@@ -1,16 +1,24 @@
 """GRAM, Generative Recursive Reasoning, as a probabilistic program in Pyro."""
 
-from . import bounds, features, guides, halt, metrics, models, nn, poutine, report, select, tasks, tracking
-from .arviz_adapter import to_arviz
-from .checkpoint import CheckpointError, load, save
-from .denoising import DenoisingELBO
-from .guide import Guide
-from .heads import HeadTrainer, fit_heads
-from .infer import generate, rollout, solve, trajectories
-from .metrics import tune
-from .objective import LogLinear, SegmentELBO
+from . import guides, models, nn, tasks
+from .evaluation import bounds, features, metrics
+from .evaluation.metrics import tune
+from .inference import halt, select
+from .inference.rollout import generate, rollout, solve, trajectories
+from .program import poutine
+from .program.denoising import DenoisingELBO
+from .program.guide import Guide
+from .program.objective import LogLinear, SegmentELBO
+from .reporting import tables as report
+from .reporting.arviz import to_arviz
+from .runtime.moved import install
 from .state import Answers, Batch, Latent, Rollouts, SegmentInfo, Step
-from .train import STATE_FILE, History, NonFiniteLoss, fit
+from .storage.checkpoint import CheckpointError, load, save
+from .training import tracking
+from .training.fit import STATE_FILE, History, NonFiniteLoss, fit
+from .training.fit_heads import HeadTrainer, fit_heads
+
+install()
 
 __version__ = "0.1.0"
 

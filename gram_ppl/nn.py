@@ -96,7 +96,7 @@ class AttentionMixer(nn.Module):
         hidden = None if seen is None else torch.zeros(length, length).masked_fill(~seen, -torch.inf)
         self.register_buffer("hidden", hidden, persistent=False)
         self.relation: nn.Parameter | None = None
-        static = torch.zeros(0, length, length) if relations is None else relations.float()
+        static = torch.zeros(0, length, length) if relations is None else relations.to(torch.get_default_dtype())
         count = static.shape[0] + per_example
         if options.relations and count:
             scalars = torch.zeros(options.heads, count)

@@ -8,8 +8,8 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
-from ..guide import Guide
 from ..nn import SwiGLU
+from ..program.guide import Guide
 
 
 class AmortizedGuide(Guide):

@@ -8,14 +8,14 @@ import pyro.distributions as dist
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from ..guide import Guide
+from ..program.guide import Guide
 
 
 class Noising(Guide):
     """q(z_{t-1} | z_t, y), and q(z_T | y) at the start: exact, without parameters (arXiv 2107.03006, eq. 3).
 
     Args:
-        model: a :class:`gram_ppl.models.diffusion.Diffusion`.
+        model: a :class:`gram_ppl.models.baselines.diffusion.Diffusion`.
     """
 
     def posterior(self, u: Tensor, y: Tensor, prior: dist.TorchDistribution) -> dist.TorchDistribution:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyro.distributions as dist
 from torch import Tensor
 
-from ..guide import Guide
+from ..program.guide import Guide
 
 
 class PriorGuide(Guide):

@@ -3,19 +3,19 @@
 if __name__ != "gram_ppl.models":
     raise ImportError("the folder models is no package of its own: use `import gram_ppl.models`.")
 
-from .autoregressive import Autoregressive
-from .d3pm import D3PM
-from .direct import Direct
-from .encoders import NodeTokens, PuzzleTokens, Tokens
+from .baselines.autoregressive import Autoregressive
+from .baselines.d3pm import D3PM
+from .baselines.direct import Direct
+from .baselines.hrm import HRM
+from .baselines.kernels import Absorbing, Uniform
+from .baselines.looped import LoopedTransformer
+from .baselines.mdlm import MDLM
+from .baselines.trm import TRM
+from .baselines.vae import VAE
+from .encoders.patches import Patches
+from .encoders.tokens import NodeTokens, PuzzleTokens, Tokens
 from .gram import GRAM
-from .hrm import HRM
-from .kernels import Absorbing, Uniform
-from .looped import LoopedTransformer
-from .mdlm import MDLM
 from .noise import LearnedNoise, NoNoise, NoVariance, UnboundedNoise, ZeroMeanNoise
-from .patches import Patches
-from .trm import TRM
-from .vae import VAE
 
 __all__ = [
     "Absorbing",

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 from ..heads import Heads
 from ..nn import Attention, Block, SwiGLU, TokenMixing
-from ..numerics import exactly, full
-from ..poutine import register, transition
+from ..program.poutine import register, transition
+from ..runtime.precision import exactly, full
 from ..state import Latent, num_rows
 from ..tasks.base import Spec
-from .encoders import NodeTokens, PuzzleTokens, Tokens
+from .encoders.patches import Patches
+from .encoders.tokens import NodeTokens, PuzzleTokens, Tokens
 from .noise import LearnedNoise, NoNoise
-from .patches import Patches
 from .recursion import RecursiveCore
 
 

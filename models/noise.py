@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
 
-from ..numerics import full
+from ..runtime.precision import full
 
 
 @dataclass(frozen=True)

@@ -44,16 +44,16 @@ class RecursiveCore(nn.Module):
         h, low = z
         if not self.hierarchy:
             for _ in range(self.low_steps + 1):
-                h = _through(self.low, h + e, related)
+                h = through(self.low, h + e, related)
             return h, low
         injected = h + e
         for _ in range(self.low_steps):
-            low = _through(self.low, low + injected, related)
+            low = through(self.low, low + injected, related)
         high = self.low if self.high is None else self.high
-        return _through(high, h + low, related), low
+        return through(high, h + low, related), low
 
 
-def _through(blocks: nn.Sequential, x: Tensor, related: Tensor | None) -> Tensor:
+def through(blocks: nn.Sequential, x: Tensor, related: Tensor | None) -> Tensor:
     for block in blocks:
         x = block(x, related)
     return x

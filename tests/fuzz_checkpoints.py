@@ -21,8 +21,8 @@ from pathlib import Path
 import torch
 
 import gram_ppl as gp
-from gram_ppl import checkpoint
-from gram_ppl.train import Trainer
+from gram_ppl.storage import checkpoint
+from gram_ppl.training.fit import Trainer
 
 FORBIDDEN = {"os.system", "os.exec", "os.fork", "os.posix_spawn", "subprocess.Popen", "pickle.find_class", "compile",
              "socket.connect", "ctypes.dlopen"}  # fmt: skip
@@ -35,7 +35,7 @@ NASTY = [10**9, -(10**9), 10**30, -1, 0, 1.5, 1e308, float("nan"), "", "x", "/de
          {"class": "gram_ppl.models.GRAM", "arguments": {}},
          {"class": "gram_ppl.tasks.Sudoku", "arguments": {"clues": [4, 8], "box": [2, 2], "pool": 10**9}},
          {"class": "gram_ppl.tasks.Maze", "arguments": {"size": [181, 181]}},
-         {"class": [], "arguments": []}, {"class": "gram_ppl.checkpoint.write", "arguments": {}}]  # fmt: skip
+         {"class": [], "arguments": []}, {"class": "gram_ppl.storage.checkpoint.write", "arguments": {}}]  # fmt: skip
 
 
 class Fuzz:

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 import gram_ppl as gp
-from gram_ppl.poutine import transition
+from gram_ppl.program.poutine import transition
 
 
 class Moments(NamedTuple):

@@ -1,4 +1,4 @@
-"""What one of several processes does in the tests of :mod:`gram_ppl.distributed`; ``torchrun`` starts it.
+"""What one of several processes does in the tests of :mod:`gram_ppl.runtime.processes`; ``torchrun`` starts it.
 
     torchrun --nproc-per-node 2 tests/processes.py FOLDER UPDATES NAME [KILL]
 
@@ -18,6 +18,8 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -26,14 +28,25 @@ import torch
 from safetensors.torch import save_file
 
 import gram_ppl as gp
-from gram_ppl import numerics
 from gram_ppl.cli import app
-from gram_ppl.train import Trainer
+from gram_ppl.runtime import precision
+from gram_ppl.training.fit import Trainer
+
+
+@contextmanager
+def exact() -> Iterator[None]:
+    """Within, runs are in float64: rounding, which follows the number of rows, stays far below what is compared."""
+    torch.set_default_dtype(torch.float64)
+    try:
+        with mock.patch.object(precision, "use_bf16", return_value=False):
+            yield
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 def fit(folder: Path | None, updates: int, **options: Any) -> tuple[dict[str, torch.Tensor], Any]:
-    """A tiny run in float32 (bf16 rounds by the number of rows); parameters of model and guide, and the history."""
-    with mock.patch.object(numerics, "use_bf16", return_value=False):
+    """A tiny run; parameters of model and guide, and the history."""
+    with exact():
         return _fit(folder, updates, **options)
 
 
@@ -48,10 +61,10 @@ def kind(name: str, updates: int, **more: Any) -> dict[str, torch.Tensor]:
     """Parameters after a run of one of KINDS."""
     torch.set_num_threads(1)
     task = gp.tasks.Sudoku(box=(2, 2), clues=(4, 8), num_validation=5, num_test=4, pool=1)
-    model, guide, options = KINDS[name](task)
-    data: gp.tasks.base.Task = gp.tasks.Unconditional(task) if name == "unconditional" else task
+    data: gp.tasks.Task = gp.tasks.Unconditional(task) if name == "unconditional" else task
     settings: dict[str, Any] = {"batch_size": 16, "evaluations": 2 if data is task else 0, "progress": False}
-    with mock.patch.object(numerics, "use_bf16", return_value=False):
+    with exact():
+        model, guide, options = KINDS[name](task)
         gp.fit(model, guide(model), data, updates=updates, device="cpu", **settings, **options, **more)
     return dict(model.state_dict())
 

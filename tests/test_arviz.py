@@ -12,7 +12,7 @@ import xarray
 from torch import nn
 
 import gram_ppl as gp
-from gram_ppl import bounds
+from gram_ppl.evaluation import bounds
 from gram_ppl.guides import AmortizedGuide, PriorGuide
 from gram_ppl.models import GRAM
 

@@ -15,7 +15,7 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
 
 import gram_ppl as gp
-from gram_ppl import bounds
+from gram_ppl.evaluation import bounds
 from gram_ppl.guides import AmortizedGuide, Empty, EveryTransition, PriorGuide
 from gram_ppl.models import GRAM, NoNoise
 from gram_ppl.tasks import Spec

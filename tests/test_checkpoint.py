@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 import gram_ppl as gp
-from gram_ppl import checkpoint
+from gram_ppl.storage import checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,7 @@ def test_tasks_beyond_what_a_description_may_ask_for_are_given(task, folder):
 
 
 @pytest.mark.parametrize(
-    "name", ["os.system", "gram_ppl.models.__loader__", "gram_ppl.checkpoint.write", "gram_ppl.x.Y"]
+    "name", ["os.system", "gram_ppl.models.__loader__", "gram_ppl.storage.checkpoint.write", "gram_ppl.x.Y"]
 )
 def test_only_classes_of_the_project_are_built(folder, name):
     tensors, document = checkpoint.read(folder / "model.safetensors")

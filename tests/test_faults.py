@@ -19,10 +19,12 @@ import torch
 from typer.testing import CliRunner
 
 import gram_ppl as gp
-from gram_ppl import checkpoint, interrupt, run_folder
 from gram_ppl.cli import app
-from gram_ppl.objective import Segment
-from gram_ppl.train import STATE_FILE, Trainer
+from gram_ppl.program.objective import Segment
+from gram_ppl.storage import checkpoint
+from gram_ppl.storage import folder as run_folder
+from gram_ppl.training import interrupt
+from gram_ppl.training.fit import STATE_FILE, Trainer
 
 ROOT = Path(__file__).resolve().parents[1]
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
@@ -252,7 +254,7 @@ FORKS = """
 import os, sys, traceback
 import torch._dynamo
 import gram_ppl as gp
-from gram_ppl.train import Trainer
+from gram_ppl.training.fit import Trainer
 
 def run(folder, updates, resume):
     task = gp.tasks.Sudoku(box=(2, 2), clues=(4, 8), num_validation=10, num_test=10)
@@ -341,7 +343,7 @@ def test_killed_at_random_moments_nothing_is_lost(tmp_path, kills, updates):
 
 HOLD = """
 import sys, time
-from gram_ppl.run_folder import locked
+from gram_ppl.storage.folder import locked
 with locked(sys.argv[1]):
     print("holds", flush=True)
     time.sleep(600)

@@ -14,10 +14,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from gram_ppl import features
-from gram_ppl.checkpoint import CheckpointError
-from gram_ppl.features import LeNet, accuracy, activations, fid, inception_score, picture_quality, train_features
-from gram_ppl.tasks.mnist import BinarizedMNIST
+from gram_ppl.evaluation import features
+from gram_ppl.evaluation.features import (
+    LeNet,
+    accuracy,
+    activations,
+    fid,
+    inception_score,
+    picture_quality,
+    train_features,
+)
+from gram_ppl.storage.checkpoint import CheckpointError
+from gram_ppl.tasks.mnist.task import BinarizedMNIST
 
 many = settings(max_examples=200)
 SEEDS = st.integers(0, 2**32)

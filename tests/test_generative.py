@@ -20,10 +20,10 @@ from torch.nn.functional import one_hot
 
 import gram_ppl as gp
 from gram_ppl.guides import Empty, Noising, Recognition
-from gram_ppl.infer import depth
+from gram_ppl.inference.rollout import depth
 from gram_ppl.models import D3PM, MDLM, VAE, Absorbing, Autoregressive, NodeTokens, Patches, Uniform
 from gram_ppl.nn import Attention, TokenMixing
-from gram_ppl.poutine import Temperature
+from gram_ppl.program.poutine import Temperature
 from gram_ppl.tasks import Spec
 
 ROWS, LENGTH, VOCAB = 4, 3, 4

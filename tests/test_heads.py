@@ -13,11 +13,13 @@ import torch
 from torch import Tensor, nn
 
 import gram_ppl as gp
-from gram_ppl import checkpoint
-from gram_ppl.halt import HaltHead
-from gram_ppl.heads import FirstToken, Heads, HeadTrainer, MeanToken, attach, calibration, fit_heads
-from gram_ppl.infer import rollout, trajectories
+from gram_ppl.evaluation.calibration import calibration
+from gram_ppl.heads import FirstToken, Heads, MeanToken, attach
+from gram_ppl.inference.halt import HaltHead
+from gram_ppl.inference.rollout import rollout, trajectories
 from gram_ppl.models import GRAM, LearnedNoise
+from gram_ppl.storage import checkpoint
+from gram_ppl.training.fit_heads import HeadTrainer, fit_heads
 
 
 @pytest.fixture(scope="module")

@@ -14,14 +14,14 @@ from pyro.poutine.runtime import _PYRO_STACK
 from torch import Tensor, nn
 
 import gram_ppl as gp
-from gram_ppl import metrics
-from gram_ppl.halt import Confident, HaltHead, Never, Stable
+from gram_ppl.evaluation import metrics
 from gram_ppl.heads import Heads
-from gram_ppl.infer import MODES, rollout, solve, trajectories
+from gram_ppl.inference.halt import Confident, HaltHead, Never, Stable
+from gram_ppl.inference.rollout import MODES, rollout, solve, trajectories
+from gram_ppl.inference.select import First
 from gram_ppl.models import GRAM, LearnedNoise, NodeTokens, NoNoise, NoVariance
-from gram_ppl.numerics import fast
-from gram_ppl.poutine import Anneal, ExtraNoise, Streams, Temperature
-from gram_ppl.select import First
+from gram_ppl.program.poutine import Anneal, ExtraNoise, Streams, Temperature
+from gram_ppl.runtime.precision import fast
 from gram_ppl.tasks import Spec
 
 CPU = torch.device("cpu")

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import networkx as nx
 import pytest
+
+import gram_ppl as gp
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
@@ -34,7 +38,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
         return set(archive.namelist())
 
 
-@pytest.mark.parametrize("name", ["models/gram.py", "guides/amortized.py", "py.typed", "tasks/sudoku.py"])
+@pytest.mark.parametrize("name", ["models/gram.py", "guides/amortized.py", "py.typed", "tasks/sudoku/task.py"])
 def test_wheel_holds(wheel: set[str], name: str) -> None:
     assert f"gram_ppl/{name}" in wheel
 
@@ -63,49 +67,123 @@ def test_folder_is_refused_as_top_level_package(name: str) -> None:
 # Imports --------------------------------------------------------------------------------------------------------------
 
 
-def imported(path: Path, package: list[str]) -> Iterator[str]:
-    """Every dotted name that the file imports, anywhere in it; `package` is what its relative imports start from."""
+ORDER = (
+    "state", "nn", "runtime", "tasks", "program", "heads", "models", "guides", "inference", "storage", "evaluation",
+    "training", "presets", "reporting", "cli",
+)  # fmt: skip
+FACE = ("__init__",)  # of the package: it imports all rooms, and no room imports from it
+SHARED = ("base", "boards", "edges", "holdout")  # what the tasks have in common
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the package by its dotted name below gram_ppl; models and guides are links, read once."""
+    files = [path for folder in ("gram_ppl", "models", "guides") for path in (ROOT / folder).rglob("*.py")]
+    names = {path: path.relative_to(ROOT).with_suffix("").as_posix().removeprefix("gram_ppl/") for path in files}
+    return {name.replace("/", "."): path for path, name in names.items()}
+
+
+MODULES = modules()
+
+
+def imported(path: Path, name: str) -> Iterator[tuple[str, str]]:
+    """Every module below gram_ppl and name in it that a module imports, anywhere in it."""
+    package = ["gram_ppl", *name.split(".")][:-1]
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found = [(alias.name, "") for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             above = package[: len(package) - node.level + 1] if node.level else []
             source = ".".join([*above, *([node.module] if node.module else [])])
-            yield from (f"{source}.{alias.name}" for alias in node.names)
+            found = [(source, alias.name) for alias in node.names]
+        else:
+            continue
+        for source, what in found:
+            full = f"{source}.{what}".rstrip(".")
+            if full == "gram_ppl":
+                yield "", ""
+            elif full.startswith("gram_ppl."):
+                inner = full.removeprefix("gram_ppl.")
+                whole = inner in MODULES or f"{inner}.__init__" in MODULES
+                yield (inner, "") if whole else (source.removeprefix("gram_ppl").lstrip("."), what)
 
 
-def reaches(path: Path, package: list[str], forbidden: set[str]) -> list[str]:
-    names = imported(path, package)
-    return [n for n in names if any(f"{n}.".startswith(f"{name}.") for f in forbidden for name in (f, f"gram_ppl.{f}"))]
+def faults(path: Path, name: str) -> list[str]:
+    """What the imports of a module do against the rules of the house."""
+    room, found = name.split(".")[0], []
+    for source, what in imported(path, name):
+        target = source.split(".")[0]
+        full = f"{source}.{what}".strip(".")
+        if room != target and (target not in ORDER or ORDER.index(target) > ORDER.index(room)):
+            found.append(f"{name} imports {full or 'gram_ppl'}, which is above it")
+        if room == "reporting" and target == "presets":
+            found.append(f"{name} imports {full}, which stands beside it")
+        if what.startswith("_"):
+            found.append(f"{name} imports {full}, a private name")
+        deep, own = source.split("."), name.split(".")
+        if room == target == "tasks" and deep[1:2] and own[1] not in ("__init__", deep[1]) and deep[1] not in SHARED:
+            found.append(f"{name} imports {full}, the module of another task")
+        if target == "tasks" and room not in ("tasks", "presets") and what[:1].isupper() and source not in (
+            "tasks.base", "tasks.holdout",
+        ):  # fmt: skip
+            found.append(f"{name} imports {full}, a task class")
+    return found
 
 
-FACE = ("__init__.py", "presets.py", "cli")  # these may import everything; no module of the core imports them
-CORE = sorted(
-    path for path in (ROOT / "gram_ppl").rglob("*.py") if path.relative_to(ROOT / "gram_ppl").parts[0] not in FACE
-)
-MODELS = sorted((ROOT / "models").rglob("*.py"))
-
-
-@pytest.mark.parametrize("path", CORE, ids=ids(CORE))
-def test_core_imports_neither_models_nor_guides(path: Path) -> None:
-    package = list(path.parent.relative_to(ROOT).parts)
-    assert reaches(path, package, {"models", "guides", "presets", "cli"}) == []
-
-
-@pytest.mark.parametrize("path", MODELS, ids=ids(MODELS))
-def test_models_import_no_guide(path: Path) -> None:
-    package = ["gram_ppl", *path.parent.relative_to(ROOT).parts]
-    assert reaches(path, package, {"guides"}) == []
+@pytest.mark.parametrize("name", sorted(set(MODULES) - set(FACE)))
+def test_imports_run_downwards(name: str) -> None:
+    assert faults(MODULES[name], name) == []
 
 
 @pytest.mark.parametrize(
-    "line", ["import models", "from gram_ppl import models", "from gram_ppl.models.gram import GRAM",
-             "from .. import models", "from ..models import gram", "def f():\n    import gram_ppl.models.gram as g"],
+    ("name", "line"),
+    [("program.x", "from .. import models"), ("program.x", "from ..models import GRAM"),
+     ("program.x", "import gram_ppl"),
+     ("program.x", "import gram_ppl.models.gram"), ("models.x", "def f():\n    from ..guides import AmortizedGuide"),
+     ("models.x", "from .recursion import _private"), ("tasks.x", "from .sudoku.task import Sudoku"),
+     ("cli.x", "from ..tasks import Sudoku"), ("cli.x", "from gram_ppl.tasks.sudoku.task import Sudoku"),
+     ("models.x", "from ..inference import rollout")],
 )  # fmt: skip
-def test_import_check_sees(tmp_path: Path, line: str) -> None:
+def test_import_check_sees(tmp_path: Path, name: str, line: str) -> None:
     path = tmp_path / "x.py"
-    path.write_text(f"{line}\nimport torch\nfrom gram_ppl.models_of_old import y\n")
-    assert len(reaches(path, ["gram_ppl", "tasks"], {"models", "guides"})) == 1
+    path.write_text(f"{line}\nimport torch\nfrom gram_ppl.state import Batch\nfrom gram_ppl.tasks.base import Task\n")
+    assert len(faults(path, name)) == 1
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    """Not even inside functions: the graph of all imports has no circle."""
+    graph = nx.DiGraph()
+    for name, path in MODULES.items():
+        for source, _ in imported(path, name):
+            graph.add_edge(name, source if source in MODULES else f"{source}.__init__".lstrip("."))
+    graph.remove_nodes_from(FACE)
+    assert list(nx.simple_cycles(graph)) == []
+
+
+# Names ----------------------------------------------------------------------------------------------------------------
+
+NAMES = (ROOT / "tests" / "public_names.txt").read_text(encoding="utf-8").splitlines()
+
+
+@pytest.mark.parametrize("line", NAMES, ids=[line.split(":")[0] for line in NAMES])
+def test_names_of_the_first_version_are_there(line: str) -> None:
+    """``public_names.txt`` lists what every module had before there were rooms."""
+    module, names = line.split(":")
+    found = importlib.import_module(module)
+    assert [name for name in names.split() if not hasattr(found, name)] == []
+    assert found.__spec__.name == found.__name__
+
+
+def test_an_old_name_is_the_same_module() -> None:
+    from gram_ppl.infer import rollout
+    from gram_ppl.tasks.coloring_graph import adjacency
+
+    assert rollout is gp.rollout
+    assert adjacency is gp.tasks.coloring_graph.adjacency
+    assert gp.train.fit is gp.fit
+    with pytest.raises(AttributeError, match="no attribute 'trian'"):
+        gp.trian  # noqa: B018
+    with pytest.raises(ImportError, match="nothing_there"):
+        from gram_ppl.heads import nothing_there  # noqa: F401
 
 
 # Files ----------------------------------------------------------------------------------------------------------------

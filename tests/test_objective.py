@@ -18,7 +18,7 @@ from torch.distributions import kl_divergence
 import gram_ppl as gp
 from gram_ppl.guides import AmortizedGuide, EveryTransition
 from gram_ppl.models import GRAM, ZeroMeanNoise
-from gram_ppl.poutine import GradientWindow
+from gram_ppl.program.poutine import GradientWindow
 from gram_ppl.tasks import Spec
 
 L_OUT, ROWS, REGISTERS = 6, 3, 2

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 import gram_ppl as gp
-from gram_ppl import report
-from gram_ppl.checkpoint import CheckpointError
+from gram_ppl.reporting import tables as report
+from gram_ppl.storage.checkpoint import CheckpointError
 
 TASK = gp.tasks.Sudoku((2, 2), (4, 8), num_validation=8, num_test=6)
 

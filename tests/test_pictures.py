@@ -13,15 +13,16 @@ from PIL import Image
 from torch import Tensor, nn
 
 import gram_ppl as gp
-from gram_ppl import pictures, report
-from gram_ppl.depths import rollouts_by_depth
 from gram_ppl.guides import AmortizedGuide, PriorGuide
+from gram_ppl.inference.depths import rollouts_by_depth
 from gram_ppl.models import GRAM
-from gram_ppl.pictures.convergence import spread
-from gram_ppl.pictures.landscape import loss
-from gram_ppl.pictures.scaling import doubling
+from gram_ppl.reporting import pictures
+from gram_ppl.reporting import tables as report
+from gram_ppl.reporting.pictures.convergence import spread
+from gram_ppl.reporting.pictures.landscape import loss
+from gram_ppl.reporting.pictures.scaling import doubling
 from gram_ppl.state import Rollouts
-from gram_ppl.train import Record
+from gram_ppl.training.fit import Record
 
 TASK = gp.tasks.Sudoku((2, 2), (4, 8), num_validation=4, num_test=6)
 TWO = TASK.parse("1234 34.. 2143 43..")  # the last two rows or columns may be swapped: two solutions

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import gram_ppl as gp
-from gram_ppl import presets
-from gram_ppl.settings import changed
+from gram_ppl.presets import worlds as presets
+from gram_ppl.presets.settings import changed
 
 SMALL = {
     "sudoku": {"task.num_validation": 2, "task.num_test": 2},

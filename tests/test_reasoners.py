@@ -19,14 +19,14 @@ from torch import Tensor, nn
 
 import gram_ppl as gp
 from gram_ppl.guides import Empty
-from gram_ppl.halt import HaltHead
+from gram_ppl.inference.halt import HaltHead
+from gram_ppl.inference.select import BestOfN, HaltFirst
 from gram_ppl.models import HRM, TRM, Direct, LoopedTransformer
 from gram_ppl.nn import Attention
-from gram_ppl.numerics import fast
-from gram_ppl.poutine import ExtraNoise
-from gram_ppl.select import BestOfN, HaltFirst
+from gram_ppl.program.poutine import ExtraNoise
+from gram_ppl.runtime.precision import fast
 from gram_ppl.tasks import Spec
-from gram_ppl.train import STATE_FILE, Trainer
+from gram_ppl.training.fit import STATE_FILE, Trainer
 
 ROWS, LENGTH, WIDTH = 4, 6, 8
 SPEC = Spec(LENGTH, 4, LENGTH, 5)

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 import gram_ppl as gp
-from gram_ppl import numerics
-from gram_ppl.scheduled_sampling import Redraw
-from gram_ppl.train import Trainer
+from gram_ppl.runtime import precision
+from gram_ppl.training.fit import Trainer
+from gram_ppl.training.scheduled_sampling import Redraw
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -45,7 +45,7 @@ def tiny(task: Any, **options: Any) -> tuple[Any, Any]:
 def test_the_state_has_noise_of_the_prior_and_the_loss_is_the_posteriors(
     task: gp.tasks.Sudoku, monkeypatch: pytest.MonkeyPatch, transitions: int
 ) -> None:
-    monkeypatch.setattr(numerics, "use_bf16", lambda *_: False)
+    monkeypatch.setattr(precision, "use_bf16", lambda *_: False)
     model, guide = tiny(task, transitions=transitions)
     segment = gp.SegmentELBO()(model, guide)
     x, y = next(task.batches("train", 3, torch.Generator().manual_seed(0)))

@@ -16,9 +16,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import gram_ppl as gp
-from gram_ppl import metrics
-from gram_ppl.models import GRAM, NoNoise
-from gram_ppl.select import (
+from gram_ppl.evaluation import metrics
+from gram_ppl.inference.select import (
     SELECTORS,
     BestOfN,
     First,
@@ -34,6 +33,7 @@ from gram_ppl.select import (
     oracle,
     verified_answers,
 )
+from gram_ppl.models import GRAM, NoNoise
 from gram_ppl.tasks import Spec, Task
 
 SOLUTIONS = {0: [(0, 0)], 1: [(1, 1), (1, 2)], 2: [(2, 0), (2, 1), (2, 2)], 3: [(3, 3)]}

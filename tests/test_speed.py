@@ -12,11 +12,11 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import gram_ppl as gp
-from gram_ppl import train
-from gram_ppl.compilation import compiled
-from gram_ppl.numerics import fast, send
-from gram_ppl.phases import DeviceClock
-from gram_ppl.train import Trainer
+from gram_ppl.runtime.clocks import DeviceClock
+from gram_ppl.runtime.compilation import compiled
+from gram_ppl.runtime.precision import fast, send
+from gram_ppl.training import fit as train
+from gram_ppl.training.fit import Trainer
 
 CPU = torch.device("cpu")
 
@@ -126,7 +126,7 @@ def test_fit_compiles_where_it_is_asked_to(task: gp.tasks.Sudoku, monkeypatch: A
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # the compiler's own
 def test_a_compiled_run_is_the_run_up_to_rounding(task: gp.tasks.Sudoku, monkeypatch: Any) -> None:
-    monkeypatch.setattr("gram_ppl.numerics.use_bf16", lambda device: False)
+    monkeypatch.setattr("gram_ppl.runtime.precision.use_bf16", lambda device: False)
 
     def run(**options: Any) -> tuple[list[torch.Tensor], Any]:
         model, guide = tiny(task)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import gram_ppl as gp
-from gram_ppl.select import SymmetryVote
+from gram_ppl.inference.select import SymmetryVote
 from gram_ppl.tasks import ARC, GraphColoring, Maze, NQueens, Sudoku, Task
 
 SEEDS = st.integers(0, 2**32)

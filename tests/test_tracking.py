@@ -17,10 +17,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from typer.testing import CliRunner
 
 import gram_ppl as gp
-from gram_ppl import flops, phases, tracking
 from gram_ppl.cli import app
-from gram_ppl.compilation import eager
-from gram_ppl.train import Record, Trainer
+from gram_ppl.runtime import clocks
+from gram_ppl.runtime.compilation import eager
+from gram_ppl.training import flops, tracking
+from gram_ppl.training.fit import Record, Trainer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
@@ -141,7 +142,7 @@ def test_a_resumed_run_goes_on_logging(task: gp.tasks.Sudoku, tmp_path: Path) ->
 def test_the_mean_of_a_longer_window(task: gp.tasks.Sudoku) -> None:
     class Told:
         settings, device = {"batch_size": 6}, CPU
-        clock = phases.WallClock()
+        clock = clocks.WallClock()
 
     Told.clock.updates, Told.clock.seconds = 4, {"data": 2.0, "forward": 6.0}
     values = tracking.Meter(Told(), None).read()
@@ -172,7 +173,7 @@ class Event:
 
 
 def test_the_clock_of_the_device_is_read_when_asked_only() -> None:
-    clock = phases.DeviceClock(Event, most=3)
+    clock = clocks.DeviceClock(Event, most=3)
     assert clock.take() == (0, {})
     before = Event.reads
     for _ in range(5):
@@ -190,7 +191,7 @@ def test_the_clock_of_the_device_is_read_when_asked_only() -> None:
 
 
 def test_nobody_is_timed_without_a_tracker(task: gp.tasks.Sudoku, monkeypatch: Any) -> None:
-    monkeypatch.setattr(phases, "WallClock", None)
+    monkeypatch.setattr(clocks, "WallClock", None)
     monkeypatch.setattr(tracking, "Meter", None)
     run(task)
 

@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 
 import gram_ppl as gp
 from gram_ppl.heads import Heads
-from gram_ppl.objective import LogLinear
-from gram_ppl.train import STATE_FILE, Trainer, _rate
+from gram_ppl.program.objective import LogLinear
+from gram_ppl.training.fit import STATE_FILE, Trainer, _rate
 
 ROOT = Path(__file__).resolve().parents[1]
 

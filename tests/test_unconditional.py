@@ -7,7 +7,7 @@ import torch
 
 import gram_ppl as gp
 from gram_ppl.tasks.base import Spec
-from gram_ppl.tasks.coloring_graph import adjacency
+from gram_ppl.tasks.edges import adjacency
 
 
 @pytest.fixture(scope="module")

@@ -24,11 +24,11 @@ from torch import Tensor
 from worlds import WORLDS, world
 
 import gram_ppl as gp
-from gram_ppl import presets
-from gram_ppl.compilation import compiled
-from gram_ppl.numerics import fast
-from gram_ppl.poutine import Temperature
-from gram_ppl.train import Trainer
+from gram_ppl.presets import worlds as presets
+from gram_ppl.program.poutine import Temperature
+from gram_ppl.runtime.compilation import compiled
+from gram_ppl.runtime.precision import fast
+from gram_ppl.training.fit import Trainer
 
 CPU = torch.device("cpu")
 MADE = [name for name, (_, _, needs) in WORLDS.items() if not needs]  # worlds that need no data

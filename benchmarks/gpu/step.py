@@ -21,9 +21,11 @@ from typing import Any
 import torch
 from worlds import world
 
-from gram_ppl import flops, numerics, presets
-from gram_ppl.compilation import compiled
-from gram_ppl.train import Trainer
+from gram_ppl.presets import worlds as presets
+from gram_ppl.runtime import precision
+from gram_ppl.runtime.compilation import compiled
+from gram_ppl.training import flops
+from gram_ppl.training.fit import Trainer
 
 SETTINGS = {"bf16 compiled": (True, True), "bf16": (True, False), "float32": (False, False)}
 
@@ -104,15 +106,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def one(name: str, setting: str, options: Any, device: torch.device) -> dict[str, Any]:
     """One row, or the word that memory does not suffice."""
     bf16, compile = SETTINGS[setting]
-    kept = numerics.use_bf16
-    numerics.use_bf16 = lambda device: bf16
+    kept = precision.use_bf16
+    precision.use_bf16 = lambda device: bf16
     try:
         run = trainer(name, options.batch, options.tiny, device)
         return measure(run, 2 if options.tiny else options.updates, compile, device)
     except torch.cuda.OutOfMemoryError:
         return {"error": "out of memory: try a smaller --batch"}
     finally:
-        numerics.use_bf16 = kept
+        precision.use_bf16 = kept
 
 
 if __name__ == "__main__":

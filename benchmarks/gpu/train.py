@@ -23,9 +23,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from table_runs import Run, perform
 from worlds import WORLDS, thousand, world
 
-from gram_ppl import checkpoint
-from gram_ppl.tasks.sudoku_csv import locate
-from gram_ppl.train import STATE_FILE
+from gram_ppl.storage import checkpoint
+from gram_ppl.tasks.sudoku.csv import locate
+from gram_ppl.training.fit import STATE_FILE
 
 NOT_FINISHED = 75
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from gram_ppl import presets
-from gram_ppl.presets import Preset
+from gram_ppl.presets import worlds as presets
+from gram_ppl.presets.worlds import Preset
 
 # Task, settings, and whether its data must be given.
 WORLDS: dict[str, tuple[str, dict[str, Any], bool]] = {

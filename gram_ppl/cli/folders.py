@@ -15,16 +15,16 @@ import torch
 from rich.columns import Columns
 from rich.text import Text
 
-from .. import report, select
-from ..checkpoint import load
-from ..descriptions import build, describe
-from ..distributed import Shares, main_process
-from ..halt import Halt, Never
-from ..poutine import Temperature
+from ..inference import select
+from ..inference.halt import Halt, Never
+from ..program.poutine import Temperature
+from ..reporting import tables as report
+from ..runtime.processes import Shares, main_process
+from ..storage.checkpoint import load
+from ..storage.descriptions import OBJECTS, build, describe
 from ..tasks.base import Task
 
 RUN_FILE = "run.json"
-OBJECTS = ("gram_ppl.halt", "gram_ppl.poutine")  # where the objects of a measurement come from
 
 
 def settings_of(folder: Path) -> dict[str, Any]:

@@ -9,11 +9,12 @@ import typer
 from rich.console import Console
 from torch import Tensor, nn
 
-from .. import infer, metrics
-from .. import report as reports
-from ..poutine import Temperature
-from ..select import Selector, distinct
-from ..tasks import ARC, Unconditional
+from ..evaluation import metrics
+from ..inference.rollout import generate as generated
+from ..inference.rollout import rollout
+from ..inference.select import Selector, distinct
+from ..program.poutine import Temperature
+from ..reporting import tables as reports
 from ..tasks.base import Task
 from .folders import Measurement, answering, depth, opened, selector, side_by_side
 from .options import Folder, Json, Mode, Samples, Seed, Select, TestSteps
@@ -34,7 +35,7 @@ def generate(
         if len(nothing):
             raise ValueError(f"{folder}: this model answers inputs: use gram-ppl solve")
         noise = Measurement.stored(folder).options()["noise"]
-        made = infer.generate(model, num_samples=samples, steps=steps, noise=noise, seed=seed).cpu()
+        made = generated(model, num_samples=samples, steps=steps, noise=noise, seed=seed).cpu()
         valid = task.verify(nothing, made)
         different = int(distinct(task.canonical(made)[None], valid[None]).sum())
         texts = [task.render(nothing, y) for y in made]
@@ -102,7 +103,7 @@ def measure(
 
     Args:
         model: the program.
-        task: judges its answers; ARC's own score stands beside where all of its test inputs are given.
+        task: judges its answers; its own score stands beside.
         x: test inputs, ``[B, L_in]``; ``[B, 0]`` for a model of whole boards or pictures.
         how: trajectories for each input (without inputs, answers in all), their depth, halting and noise; without
             inputs halting and retries say nothing.
@@ -119,20 +120,16 @@ def measure(
         return _from_nothing(model, task, x[0], how, seed)
     options = {"num_samples": how.samples, **how.options()}
     found = metrics.evaluate(model, task, x=x, **options, select=select, mode=mode, seed=seed)
-    if isinstance(task, ARC) and len(x) == len(task.inputs("test")):
-        augmented = task.inputs("test", augmented=True)
-        tokens = infer.rollout(model, augmented, **options, seed=seed).tokens.cpu()
-        found |= task.score(task.predictions("test", tokens, augmented=True))
-    return found
+    return found | task.own_score(x, lambda x: rollout(model, x, **options, seed=seed).tokens.cpu())
 
 
 def _from_nothing(model: nn.Module, task: Task, nothing: Tensor, how: Measurement, seed: int) -> dict[str, Any]:
     noise = Temperature(how.temperature)
-    made = infer.generate(model, num_samples=how.samples, steps=how.steps, noise=noise, seed=seed).cpu()
+    made = generated(model, num_samples=how.samples, steps=how.steps, noise=noise, seed=seed).cpu()
     valid = task.verify(nothing, made)
     different = int(distinct(task.canonical(made)[None], valid[None]).sum())
     found = {"accuracy": valid.double().mean().item(), "distinct": different, "num_samples": how.samples}
-    if isinstance(task, Unconditional) and task.spec.len_out < 81:  # the boards of larger ones can't be listed
+    if task.listable:
         total = task.num_solutions(nothing)
         found |= {"coverage": different / total, "boards_in_all": total}
     return found

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .. import select
+from ..inference import select
 
 Updates = Annotated[int | None, typer.Option(min=1, help="Training segments; the preset's number if not given.")]
 Samples = Annotated[int, typer.Option(min=1, help="Trajectories for each input; answers in all without inputs.")]

@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from ..tasks import Maze
 from ..tasks.base import Task
 
 STDIN = "-"
@@ -28,7 +27,7 @@ def read(task: Task, source: str) -> list[Puzzle]:
     Args:
         task: reads them.
         source: a puzzle, the name of a file, or ``-`` for standard input. Blank lines and comments, which start with
-            ``#`` (for mazes with ``#`` and a space) don't count.
+            the task's ``comment`` mark, don't count.
 
     Raises:
         ValueError: a puzzle that is none, with the line that it stands in; no puzzle at all; no text.
@@ -44,14 +43,13 @@ def read(task: Task, source: str) -> list[Puzzle]:
         text = sys.stdin.read() if source == STDIN else Path(source).read_text(encoding="utf-8")
     except UnicodeDecodeError:
         raise ValueError(f"{name}: not a text file") from None
-    comment = "# " if isinstance(task, Maze) else "#"  # the wall of a maze is # as well
     puzzles, wrong = [], []
     for number, line in enumerate(map(str.strip, text.splitlines()), 1):
         if line:
             try:
                 puzzles.append(Puzzle(line, task.parse(line)))
             except ValueError as error:
-                if not f"{line} ".startswith(comment):
+                if not f"{line} ".startswith(task.comment):
                     wrong.append(f"line {number}: {error}")
     if wrong:
         more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""

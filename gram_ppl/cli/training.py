@@ -9,11 +9,14 @@ from typing import Annotated, Any
 
 import typer
 
-from .. import infer, presets, report, tracking
-from ..distributed import main_process, restarted
-from ..interrupt import resumable
-from ..run_folder import locked
-from ..train import STATE_FILE, fit
+from ..inference import rollout as infer
+from ..presets import worlds as presets
+from ..reporting import tables as report
+from ..runtime.processes import main_process, restarted
+from ..storage.folder import locked
+from ..training import tracking
+from ..training.fit import STATE_FILE, fit
+from ..training.interrupt import resumable
 from .folders import RUN_FILE, Measurement, answering, settings_of
 from .measuring import measure
 from .options import Json, Resume, Updates

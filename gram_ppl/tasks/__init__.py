@@ -1,12 +1,12 @@
 """Puzzles: each task owns its data, its encoding and its verifier."""
 
-from .arc import ARC
+from .arc.task import ARC
 from .base import Spec, Task
-from .coloring import GraphColoring
-from .maze import Maze
-from .mnist import BinarizedMNIST
-from .nqueens import NQueens
-from .sudoku import Sudoku
+from .coloring.task import GraphColoring
+from .maze.task import Maze
+from .mnist.task import BinarizedMNIST
+from .nqueens.task import NQueens
+from .sudoku.task import Sudoku
 from .unconditional import Unconditional
 
 __all__ = ["ARC", "BinarizedMNIST", "GraphColoring", "Maze", "NQueens", "Spec", "Sudoku", "Task", "Unconditional"]

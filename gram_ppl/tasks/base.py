@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -58,33 +57,6 @@ def check_pair(x: Tensor, len_in: int, y: Tensor, len_out: int) -> None:
         ) from None
 
 
-def grid_neighbours(rows: int, columns: int) -> Tensor:
-    """Which cells of a grid share an edge, ``[L, L]`` bool with L = rows · columns."""
-    cell = torch.arange(rows * columns)
-    row, column = cell // columns, cell % columns
-    return ((row[:, None] - row).abs() + (column[:, None] - column).abs()) == 1
-
-
-FINGERPRINT_TOKENS = 17
-
-
-@cache
-def _keys(length: int) -> Tensor:
-    numbers = torch.Generator().manual_seed(0)
-    return torch.randint(-(2**63), 2**63 - 1, (length * FINGERPRINT_TOKENS,), generator=numbers)
-
-
-def fingerprint(boards: Tensor) -> Tensor:
-    """Tells boards apart: ``[B, L] -> [B]`` int64, of tokens 0 .. 16.
-
-    Equal for equal boards; different boards share one with probability 2^-64 (Zobrist hashing, 1970).
-    """
-    length = boards.shape[1]
-    place = torch.arange(length) * FINGERPRINT_TOKENS
-    parts = [_keys(length)[part + place].sum(1) for part in boards.split(1 << 15)]
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
-
-
 class Task(ABC):
     """Data, encoding and verifier of one kind of puzzle.
 
@@ -95,6 +67,9 @@ class Task(ABC):
         spec: shapes and relations, for the model.
         config: the JSON arguments that build this task again, for the checkpoint.
     """
+
+    comment = "#"  # what a line of a file of puzzles starts with that is none
+    listable = True  # whether :meth:`solutions` can list them all in reasonable time
 
     def __init__(self, spec: Spec, config: dict[str, Any]) -> None:
         self.spec = spec
@@ -163,6 +138,13 @@ class Task(ABC):
     def conflicts(self, x: Tensor, y: Tensor) -> Tensor:
         """What the paper's tables count as conflicts; the violations unless a task says otherwise: ``[...]`` int64."""
         return self.violations(x, y)
+
+    def own_score(self, x: Tensor, answers: Callable[[Tensor], Tensor]) -> dict[str, float]:
+        """Figures that only this task knows, of test inputs ``[n, L_in]``; none unless a task has a rule of its own.
+
+        ``answers``: N answers of each of other inputs, ``[n', L_in] -> [n', N, L_out]``.
+        """
+        return {}
 
     @abstractmethod
     def render(self, x: Tensor, y: Tensor | None = None) -> str:

@@ -29,6 +29,7 @@ class Unconditional(Task):
     def __init__(self, task: Task, *, num_validation: int = 200) -> None:
         super().__init__(task.spec, {"task": task, "num_validation": num_validation})
         self.task = task
+        self.listable = task.spec.len_out < 81
 
     def inputs(self, split: str) -> Tensor:
         """``[num_validation, 0]``, and one for the test: a rollout of N trajectories gives N boards."""

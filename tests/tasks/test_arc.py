@@ -21,10 +21,10 @@ from matplotlib.figure import Figure
 from rich.text import Text
 from torch import Tensor
 
-from gram_ppl.tasks.arc import ARC
-from gram_ppl.tasks.arc_canvas import decode, encode, read, stack, transform, write
-from gram_ppl.tasks.arc_data import as_grid, read_sets, read_subset
-from gram_ppl.tasks.arc_symmetry import Augmentation, random_augmentations, vote
+from gram_ppl.tasks.arc.canvas import decode, encode, read, stack, transform, write
+from gram_ppl.tasks.arc.data import as_grid, read_sets, read_subset
+from gram_ppl.tasks.arc.symmetry import Augmentation, random_augmentations, vote
+from gram_ppl.tasks.arc.task import ARC
 from gram_ppl.tasks.base import Spec
 
 many = settings(max_examples=200)
@@ -669,7 +669,7 @@ def test_tasks_of_the_other_version_and_repeated_ones(tmp_path):
 
 
 def test_the_other_version_is_told_by_its_numbers(tmp_path, monkeypatch):
-    monkeypatch.setattr("gram_ppl.tasks.arc_data.PUBLISHED", {1: (9, 9), 2: (6, 4)})
+    monkeypatch.setattr("gram_ppl.tasks.arc.data.PUBLISHED", {1: (9, 9), 2: (6, 4)})
     path = folder(tmp_path, TRAINING, EVALUATION)
     with pytest.raises(ValueError, match="expected ARC-AGI-1, found the numbers of tasks of ARC-AGI-2"):
         ARC(1, path)

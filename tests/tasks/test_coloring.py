@@ -19,10 +19,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from gram_ppl.tasks import coloring_data
-from gram_ppl.tasks.coloring import GraphColoring, adjacency, num_nodes
-from gram_ppl.tasks.coloring_data import list_colorings
-from gram_ppl.tasks.coloring_graph import isomorphism_class, random_graphs, relabel
+from gram_ppl.tasks.coloring import data as coloring_data
+from gram_ppl.tasks.coloring.data import list_colorings
+from gram_ppl.tasks.coloring.task import GraphColoring, adjacency, num_nodes
+from gram_ppl.tasks.edges import isomorphism_class, random_graphs, relabel
 
 many = settings(max_examples=200)
 SIZES = [(4, 2), (8, 3), (7, 5)]

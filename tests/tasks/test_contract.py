@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from gram_ppl.checkpoint import build, describe
+from gram_ppl.storage.checkpoint import build, describe
 from gram_ppl.tasks import ARC, BinarizedMNIST, GraphColoring, Maze, NQueens, Spec, Sudoku, Task, Unconditional
 
 many = settings(max_examples=200)

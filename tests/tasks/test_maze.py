@@ -20,9 +20,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from gram_ppl.tasks import Spec
-from gram_ppl.tasks.maze import Maze
-from gram_ppl.tasks.maze_data import made, read_npz, symmetries
-from gram_ppl.tasks.maze_paths import GOAL, OPEN, PATH, START, WALL, distances, num_paths, prepare, shortest
+from gram_ppl.tasks.boards import symmetries
+from gram_ppl.tasks.maze.data import made, read_npz
+from gram_ppl.tasks.maze.paths import GOAL, OPEN, PATH, START, WALL, distances, num_paths, prepare, shortest
+from gram_ppl.tasks.maze.task import Maze
 
 many = settings(max_examples=200)
 TOKENS = st.integers(-(2**63), 2**63 - 1)

@@ -20,9 +20,9 @@ from matplotlib.figure import Figure
 from scipy import ndimage, stats
 from torch import Tensor
 
-from gram_ppl.tasks.idx import read_idx, read_mnist
-from gram_ppl.tasks.mnist import BinarizedMNIST
-from gram_ppl.tasks.strokes import draw_digits
+from gram_ppl.tasks.mnist.idx import read_idx, read_mnist
+from gram_ppl.tasks.mnist.strokes import draw_digits
+from gram_ppl.tasks.mnist.task import BinarizedMNIST
 
 many = settings(max_examples=200)
 TOKENS = st.integers(-(2**63), 2**63 - 1)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from gram_ppl.tasks.nqueens import NQueens, all_solutions, unique_inputs
+from gram_ppl.tasks.nqueens.task import NQueens, all_solutions, unique_inputs
 
 many = settings(max_examples=200)
 TOKENS = st.integers(-(2**63), 2**63 - 1)

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from gram_ppl.tasks import Sudoku
-from gram_ppl.tasks.sudoku_csv import read_csv
-from gram_ppl.tasks.sudoku_exact import ExactSolver
-from gram_ppl.tasks.sudoku_symmetry import Symmetry, random_symmetries
+from gram_ppl.tasks.sudoku.csv import read_csv
+from gram_ppl.tasks.sudoku.exact import ExactSolver
+from gram_ppl.tasks.sudoku.symmetry import Symmetry, random_symmetries
 
 many = settings(max_examples=200)
 BOXES = [(2, 2), (2, 3), (3, 2), (3, 3), (4, 4)]

@@ -1,0 +1,1 @@
+"""Figures of a trained model: metrics, bounds, features, calibration."""

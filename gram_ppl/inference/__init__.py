@@ -1,0 +1,1 @@
+"""Trajectories of the prior, when they halt, which answer is taken."""

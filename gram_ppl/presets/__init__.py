@@ -1,0 +1,17 @@
+"""Settings of every experiment, by task and name."""
+
+from .worlds import BACKBONE, FIXED, PRESETS, RATES, ROPE, Parts, Preset, build, default, from_nothing, get
+
+__all__ = [
+    "BACKBONE",
+    "FIXED",
+    "PRESETS",
+    "RATES",
+    "ROPE",
+    "Parts",
+    "Preset",
+    "build",
+    "default",
+    "from_nothing",
+    "get",
+]

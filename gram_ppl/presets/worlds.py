@@ -1,0 +1,256 @@
+"""Presets: task, model, guide and training of every world, by the names of the task and of the preset.
+
+``cpu`` takes minutes on one core; ``paper`` has the backbone and the rates of arXiv 2605.19376, section 4, and wants
+CUDA. A preset is plain data: :func:`get` finds one and changes single settings of it, :func:`build` makes the objects.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from ..guides import AmortizedGuide
+from ..inference.halt import Confident, Halt, Never
+from ..models import GRAM, LearnedNoise, NodeTokens, Patches, PuzzleTokens
+from ..nn import Attention, TokenMixing
+from ..program.objective import LogLinear, SegmentELBO
+from ..tasks import ARC, BinarizedMNIST, GraphColoring, Maze, NQueens, Sudoku, Unconditional
+from ..tasks.base import Task
+from ..training.fit import fit
+from .settings import changed
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Settings of one run, from the task to the test."""
+
+    world: Callable[..., Task]  # makes the task from ``task`` and ``seed``
+    beta: LogLinear  # weight of the KL
+    task: dict[str, Any] = field(default_factory=dict)
+    model: dict[str, Any] = field(default_factory=dict)  # arguments of GRAM
+    encoder: Callable[[Any], Any] | None = None  # the model's encoder, where it depends on the task
+    guide: Callable[..., nn.Module] = AmortizedGuide
+    fit: dict[str, Any] = field(default_factory=dict)  # arguments of gp.fit
+    balance: float = 0.8
+    needs: tuple[str, ...] = ()  # arguments of the task that have no default
+    samples: int = 20  # trajectories for each test input; without inputs, samples in all
+    steps: int = 16  # supervision steps of a test trajectory
+    held_out: int = 500  # test inputs, at most
+    halt: Halt = Never()  # noqa: RUF009 (frozen); when a test trajectory stops
+    temperature: float | Callable[[int], float] = 1.0  # factor on the noise of a test trajectory, or one for each step
+    retry: int | None = None  # supervision steps after which one that has not stopped begins again
+
+
+class Parts(NamedTuple):
+    """What :func:`build` makes: ``gp.fit(model, guide, task, objective=objective, **fit)`` trains it."""
+
+    task: Task
+    model: GRAM
+    guide: nn.Module
+    objective: SegmentELBO
+    fit: dict[str, Any]
+
+
+def from_nothing(game: str = "sudoku", side: int = 4, *, seed: int = 0) -> Unconditional:
+    """Whole boards without an input.
+
+    Args:
+        game: ``"sudoku"`` or ``"queens"``.
+        side: of the board; 4, 6 or 9 for Sudoku.
+        seed: of the boards that training draws from.
+
+    Raises:
+        ValueError: another game or side.
+    """
+    if game == "queens":
+        return Unconditional(NQueens(side, tokens="rows", num_validation=0, seed=seed))
+    if game != "sudoku":
+        raise ValueError(f"game: expected sudoku or queens, found {game!r}")
+    boxes = {4: (2, 2), 6: (2, 3), 9: (3, 3)}
+    if side not in boxes:
+        raise ValueError(f"side: expected 4, 6 or 9 for sudoku, found {side}")
+    pool = 50_000 if side == 9 else 1
+    made = Sudoku(boxes[side], (1, side * side), num_validation=0, num_test=0, pool=pool, seed=seed)
+    return Unconditional(made)
+
+
+BACKBONE = {"width": 512, "hidden": 512, "layers": 2, "transitions": 3, "supervision": 16, "registers": 16}
+RATES = {"batch_size": 768, "lr": 1e-4, "weight_decay": 1.0, "ema": 0.9999}
+ROPE = Attention(8, rope=True, relations=False)
+
+PRESETS: dict[str, dict[str, Preset]] = {
+    "sudoku": {
+        "cpu": Preset(
+            Sudoku, LogLinear(10.0, 0.6, 0.05, 0.4),
+            task={"box": (2, 2), "clues": (4, 8), "held_clues": (4, 8), "num_validation": 250, "num_test": 500,
+                  "seed": 0},
+            model={"noise": LearnedNoise(scale=1.25)},
+            fit={"updates": 1500, "batch_size": 64}, steps=8,
+        ),
+        "9x9": Preset(
+            Sudoku, LogLinear(10.0, 2.0, 0.25, 0.6),
+            task={"box": (3, 3), "clues": (24, 45), "held_clues": (40, 40), "unique": True, "reveal": (0, 20),
+                  "mix": 0.3, "num_validation": 100, "num_test": 200, "seed": 0},
+            model={"positions": False, "supervision": 8},
+            fit={"updates": 6000, "batch_size": 32, "decay": 0.5}, balance=0.5,
+        ),
+        "paper": Preset(
+            Sudoku, LogLinear(0.1, 0.1),
+            task={"box": (3, 3), "clues": (17, 55), "held_clues": (25, 55), "num_validation": 250, "num_test": 500,
+                  "seed": 0},
+            model=BACKBONE | {"low_steps": 6, "mixer": TokenMixing(512)},
+            fit=RATES | {"updates": 50_000},
+        ),
+    },
+    "queens": {
+        "cpu": Preset(
+            NQueens, LogLinear(10.0, 5.0, 0.1, 0.3),
+            task={"n": 8, "tokens": "cells"},
+            model={"mixer": Attention(), "noise": LearnedNoise(scale=1.0), "positions": False, "transitions": 1,
+                   "supervision": 8},
+            fit={"updates": 5000, "batch_size": 16, "lr": 2e-3, "decay": 0.6, "evaluations": 6, "evaluate_on": 100,
+                 "evaluate_steps": 16},
+            steps=64, held_out=200, halt=Confident(0.8, at_least=4), retry=16,
+        ),
+        "paper": Preset(
+            NQueens, LogLinear(0.07, 0.07),
+            task={"n": 8, "tokens": "cells"},
+            model=BACKBONE | {"low_steps": 4, "shared": False, "mixer": ROPE},
+            fit=RATES | {"updates": 48_000}, held_out=300,
+        ),
+    },
+    "coloring": {
+        "cpu": Preset(
+            GraphColoring, LogLinear(10.0, 3.0, 0.1, 0.45),
+            task={"n": 8},
+            model={"encoder": NodeTokens(), "mixer": Attention(), "noise": LearnedNoise(scale=1.0), "transitions": 1,
+                   "supervision": 8},
+            fit={"updates": 7000, "batch_size": 64, "lr": 2e-3, "decay": 0.6, "evaluations": 4, "evaluate_on": 100},
+            steps=24, temperature=1.2,
+        ),
+        "paper": Preset(
+            GraphColoring, LogLinear(0.5, 0.5),
+            task={"n": 8},
+            model=BACKBONE | {"low_steps": 4, "shared": False, "encoder": NodeTokens(), "mixer": Attention(8)},
+            fit=RATES | {"updates": 20_000},
+        ),
+    },
+    "maze": {
+        "cpu": Preset(
+            Maze, LogLinear(10.0, 1.0, 0.05, 0.4),
+            task={"size": (6, 6), "num_paths": (1, 20), "num_validation": 100, "num_test": 200},
+            model={"mixer": Attention(), "noise": LearnedNoise(scale=1.0)},
+            fit={"updates": 1600, "batch_size": 64, "lr": 2e-3, "decay": 0.6}, steps=24,
+        ),
+        "paper": Preset(  # the paper has no mazes
+            Maze, LogLinear(0.1, 0.1),
+            task={"size": (8, 8), "num_paths": (1, 20), "num_validation": 100, "num_test": 200},
+            model=BACKBONE | {"low_steps": 4, "mixer": Attention(8)},
+            fit=RATES | {"updates": 50_000}, steps=12,
+        ),
+    },
+    "mnist": {
+        "cpu": Preset(
+            BinarizedMNIST, LogLinear(10.0, 3.0, 0.1, 0.5),
+            model={"mixer": Attention(), "noise": LearnedNoise(scale=1.0), "encoder": Patches(channels=16, patch=4)},
+            fit={"updates": 5000, "batch_size": 32, "lr": 2e-3, "decay": 0.6, "evaluations": 0}, samples=500,
+        ),
+        "paper": Preset(
+            BinarizedMNIST, LogLinear(0.07, 0.07),
+            model=BACKBONE
+            | {"low_steps": 4, "shared": False, "mixer": Attention(8), "encoder": Patches(channels=64)},
+            fit=RATES | {"updates": 50_000, "evaluations": 0}, samples=500,
+        ),
+    },
+    "arc": {
+        "cpu": Preset(  # one task
+            ARC, LogLinear(1.0, 1.0),
+            task={"version": 1, "num_augmentations": 15, "canvas": None, "translate": False},
+            model={"mixer": Attention(), "noise": LearnedNoise(scale=0.1)},
+            encoder=lambda task: PuzzleTokens(task.num_puzzles),
+            fit={"updates": 800, "batch_size": 16, "lr": 2e-3, "decay": 0.5, "evaluations": 0},
+            needs=("root", "only"), samples=4, steps=8,
+        ),
+        "paper": Preset(
+            ARC, LogLinear(0.04, 0.04),
+            task={"version": 1, "num_augmentations": 7},
+            model=BACKBONE | {"low_steps": 4, "mixer": ROPE},
+            encoder=lambda task: PuzzleTokens(task.num_puzzles),
+            fit=RATES | {"updates": 500_000, "evaluations": 0}, needs=("root",), samples=4, steps=8,
+        ),
+    },
+    "unconditional": {
+        "cpu": Preset(
+            from_nothing, LogLinear(10.0, 1.0, 0.05, 0.4),
+            task={"game": "sudoku", "side": 4},
+            model={"mixer": Attention(), "noise": LearnedNoise(scale=1.25), "supervision": 8},
+            fit={"updates": 3000, "batch_size": 64}, samples=1000, steps=64,
+        ),
+        "paper": Preset(
+            from_nothing, LogLinear(0.05, 0.05),
+            task={"game": "sudoku", "side": 9},
+            model=BACKBONE | {"low_steps": 6, "mixer": TokenMixing(512)},
+            fit=RATES | {"updates": 20_000, "ema": 0.999}, samples=1000, steps=32,
+        ),
+    },
+}  # fmt: skip
+
+# Arguments of the task, the model and fit that are no settings of a preset.
+FIXED = {"spec", "seed", "model", "guide", "task", "objective", "out", "resume", "device", "progress",
+         "tracker", "checkpoint_every"}  # fmt: skip
+
+
+def default() -> str:
+    """``paper`` where there is CUDA, else ``cpu``."""
+    return "paper" if torch.cuda.is_available() else "cpu"
+
+
+def get(task: str, name: str | None = None, settings: Mapping[str, Any] | None = None) -> Preset:
+    """The preset of a task, with single settings changed.
+
+    Args:
+        task, name: keys of :data:`PRESETS`; by default ``paper`` where there is CUDA, else ``cpu``.
+        settings: new values by dotted name: ``fit.updates``, ``model.noise.scale``, ``beta.last``, ``task.n``,
+            ``steps``. None leaves a setting as it is.
+
+    Raises:
+        ValueError: no such task, preset or setting, or a value of another kind.
+    """
+    if task not in PRESETS:
+        raise ValueError(f"there is no task {task!r}: expected one of {', '.join(PRESETS)}")
+    name = name or default()
+    if name not in PRESETS[task]:
+        raise ValueError(f"{task} has no preset {name!r}: expected one of {', '.join(PRESETS[task])}")
+    preset = PRESETS[task][name]
+    return changed(preset, settings or {}, _arguments(preset), hidden=("world", "encoder", "guide", "needs"))
+
+
+def build(preset: Preset, *, seed: int = 0) -> Parts:
+    """Task, model, guide, objective and the arguments of ``gp.fit`` that a preset describes.
+
+    Raises:
+        ValueError: a setting that the task needs is missing, or a value does not fit.
+    """
+    for name in preset.needs:
+        if name not in preset.task:
+            raise ValueError(f"task.{name} is not set, and this task needs it")
+    try:
+        task = preset.world(**{"seed": seed} | preset.task)
+        encoder = {} if preset.encoder is None else {"encoder": preset.encoder(task)}
+        model = GRAM(task.spec, **preset.model, **encoder, seed=seed)
+    except TypeError as error:
+        raise ValueError(f"a setting of the task or of the model does not fit: {error}") from None
+    objective = SegmentELBO(preset.beta, preset.balance)
+    return Parts(task, model, preset.guide(model, seed=seed), objective, {"evaluate_steps": preset.steps} | preset.fit)
+
+
+def _arguments(preset: Preset) -> dict[str, dict[str, Any]]:
+    """The settings that task, model and fit take, with their defaults."""
+    makers: dict[str, Any] = {"task": preset.world, "model": GRAM, "fit": fit}
+    found = {part: inspect.signature(make).parameters.values() for part, make in makers.items()}
+    return {part: {p.name: p.default for p in found[part] if p.name not in FIXED} for part in found}

@@ -1,0 +1,1 @@
+"""What a program is to Pyro: its effects, its guide, its objective."""

@@ -1,0 +1,342 @@
+"""One page about a run folder: settings, figures, pictures, boards; as Markdown and as HTML."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..evaluation import bounds
+from ..inference.depths import rollouts_by_depth
+from ..state import Batch, Rollouts
+from ..storage import checkpoint
+from ..storage.checkpoint import CheckpointError
+from ..tasks.base import Task
+from ..training.fit import STATE_FILE, History, Record
+from . import pictures
+
+PICTURES = "report"  # the folder of pictures within the run's folder
+MOST_SOLUTIONS = 50  # that a landscape of one puzzle is drawn for
+
+
+class Heading(NamedTuple):
+    """A section begins."""
+
+    text: str
+
+
+class Text(NamedTuple):
+    """A paragraph."""
+
+    text: str
+
+
+class Code(NamedTuple):
+    """Lines as they stand."""
+
+    text: str
+
+
+class Table(NamedTuple):
+    """Rows of cells; the first row is the head."""
+
+    rows: list[list[str]]
+
+
+class Picture(NamedTuple):
+    """A picture and what it shows."""
+
+    path: Path
+    caption: str
+
+
+Block = Heading | Text | Code | Table | Picture
+
+
+def page(
+    folder: str | Path, *, puzzles: int = 100, samples: int = 20, steps: int | None = None, seed: int = 0
+) -> list[Path]:
+    """Write ``report.md`` and ``report.html`` into a run's folder, and their pictures into ``report/`` in it.
+
+    The HTML file holds its pictures, so it can be sent alone. What does not apply is left out: coverage where the
+    solutions can't be counted, calibration without heads, the figures of ``metrics.json`` and the curves of the
+    training state where there are none.
+
+    Args:
+        folder: of :func:`gram_ppl.fit`, of an example, or of ``gram-ppl train``.
+        puzzles: test inputs, at most, behind the pictures.
+        samples: trajectories of each.
+        steps: supervision steps; 4·N_sup if not given.
+        seed: of the trajectories.
+
+    Returns:
+        The two files.
+
+    Raises:
+        CheckpointError: there is no model in the folder, or a checkpoint is damaged or foreign.
+        ValueError: a damaged ``metrics.json`` or ``run.json``, or a number below 1.
+    """
+    for name, value in (("puzzles", puzzles), ("samples", samples), ("steps", steps)):
+        if value is not None and value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+    folder = Path(folder)
+    model, guide, task = checkpoint.load(folder)
+    metrics, settings, history = _json(folder / "metrics.json"), _json(folder / "run.json"), _history(folder)
+    (folder / PICTURES).mkdir(exist_ok=True)
+    draw = _Drawing(folder / PICTURES)
+    steps = steps or 4 * model.supervision
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        blocks: list[Block] = [Heading("Settings"), *_settings(folder, model, settings)]
+        if metrics:
+            blocks += [Heading("Figures"), Table(_metrics(metrics))]
+        if history:
+            blocks += [Heading("Training"), *_training(draw, history)]
+        blocks += _inference(draw, model, task, puzzles, samples, steps, seed)
+        blocks += _posterior(draw, model, guide, task, seed)
+    title = f"{type(task).__name__}: {folder.resolve().name}"
+    written = [folder / "report.md", folder / "report.html"]
+    for path, text in zip(written, (_markdown(title, blocks), _html(title, blocks)), strict=True):
+        path.write_text(text, encoding="utf-8")
+    return written
+
+
+class _Drawing(NamedTuple):
+    folder: Path
+
+    def __call__(self, name: str, caption: str, draw: Callable[[Path], None]) -> Picture:
+        """Have a picture drawn into the folder."""
+        draw(self.folder / name)
+        return Picture(self.folder / name, caption)
+
+
+# What stands on it ----------------------------------------------------------------------------------------------------
+
+
+def _settings(folder: Path, model: Any, settings: dict[str, Any]) -> Iterator[Block]:
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    yield Text(f"The model has {parameters:,} parameters and thinks {model.supervision} supervision steps in training.")
+    _, document = checkpoint.read(folder / checkpoint.MODEL_FILE)
+    yield Code("\n".join(f"{part} = {_built(description, 0)}" for part, description in document.items()))
+    if settings:
+        yield Table([["setting of the run", "value"], *([key, _cell(value)] for key, value in settings.items())])
+
+
+def _built(description: Any, depth: int) -> str:
+    """A checkpoint's description of an object, as the call that builds it."""
+    if isinstance(description, dict) and set(description) == {"class", "arguments"}:
+        name = description["class"].split(".")[-1]
+        given = [f"{key}={_built(value, depth + 1)}" for key, value in description["arguments"].items()]
+        whole = ", ".join(given)
+        if depth or len(whole) < 90:
+            return f"{name}({whole})"
+        return f"{name}(\n    " + ",\n    ".join(given) + ",\n)"
+    return repr(description)
+
+
+def _metrics(metrics: dict[str, Any]) -> list[list[str]]:
+    """A row for each figure, a column for the model and one for each model measured beside it."""
+    others = {key: value for key, value in metrics.items() if isinstance(value, dict)}
+    columns = {"GRAM": {key: value for key, value in metrics.items() if key not in others}, **others}
+    names = dict.fromkeys(name for column in columns.values() for name in column)
+    rows = [[name.replace("_", " "), *(_cell(column.get(name)) for column in columns.values())] for name in names]
+    return [["", *columns], *rows]
+
+
+def _training(draw: _Drawing, history: History) -> Iterator[Block]:
+    yield draw(
+        "training.png",
+        f"{history[-1].update:,} updates in {history[-1].seconds:,.0f} s: loss, charged KL, and accuracy of one prior "
+        "rollout on validation inputs. A KL of the first segment that keeps rising is the alarm of a private channel.",
+        lambda path: pictures.training_curves(history, path),
+    )
+    if len(history) > 1:
+        series = {"surrogate (eq. 14)": pictures.surrogate_of(history)}
+        yield draw(
+            "surrogate.png",
+            "What training maximizes at β = 1, −(NLL + charged KL), mean over segments: figure 8 of the paper. "
+            "It is no bound on log p(y | x).",
+            lambda path: pictures.draw_bounds([record.update for record in history], series, path),
+        )
+
+
+def _inference(
+    draw: _Drawing, model: Any, task: Task, puzzles: int, samples: int, steps: int, seed: int
+) -> Iterator[Block]:
+    x = task.inputs("test")[:puzzles]
+    if not len(x):
+        return
+    asked = x.shape[1] > 0
+    if not asked:  # boards from nothing: as many rows, one trajectory each
+        x, samples = x[:1].expand(puzzles, 0), 1
+    course = rollouts_by_depth(model, x, num_samples=samples, steps=steps, seed=seed)
+    yield Heading("Width and depth" if samples > 1 else "Depth")
+    what = f"{len(x):,} test inputs, {samples:,} samples each" if asked else f"{len(x):,} samples from nothing"
+    found = pictures.scaling(task, x, course)
+    note = ", the majority vote, and any of N, the oracle" if samples > 1 else ""
+    yield draw(
+        "scaling.png",
+        f"{what}: accuracy of one sample{note}.",
+        lambda path: pictures.draw_scaling(found, path, trained=model.supervision),
+    )
+    if asked:
+        yield from _solutions(draw, task, x, course[-1].tokens)
+    yield from _boards(draw, model, task, x, course, seed)
+    if course[0].halt is not None:
+        curves = pictures.reliability(task, x, course)
+        caption = "Observed against predicted frequency on all depths; the area of a point is its share of predictions."
+        yield Heading("Calibration of the heads")
+        yield draw("calibration.png", caption, lambda path: pictures.draw_reliability(curves, path))
+
+
+def _solutions(draw: _Drawing, task: Task, x: Tensor, tokens: Tensor) -> Iterator[Block]:
+    try:
+        found = pictures.coverage_by_solutions(task, x, tokens)
+    except (NotImplementedError, ValueError):  # a task that can't list them, or inputs without any
+        return
+    caption = "Different valid answers ÷ solutions, with the standard error of the mean. "
+    caption += "Above, in orange, what as many draws of an ideal uniform sampler would cover in expectation."
+    yield Heading("Coverage")
+    yield draw("coverage.png", caption, lambda path: pictures.draw_coverage(found, path))
+
+
+def _boards(draw: _Drawing, model: Any, task: Task, x: Tensor, course: list[Rollouts], seed: int) -> Iterator[Block]:
+    if x.shape[1]:
+        found = pictures.convergence(task, x, course)
+    else:  # all rows are the same input
+        joined = [Rollouts(*(None if field is None else field.transpose(0, 1) for field in out)) for out in course]  # type: ignore[arg-type]
+        found = pictures.convergence(task, x[:1], joined)
+    strip = "Trajectories of one input, step by step, those that end at different valid answers first."
+    yield Heading("Boards that settle")
+    yield draw("boards.png", strip, lambda path: pictures.draw_convergence(task, found, path))
+    yield draw("boards.gif", "The same, in motion.", lambda path: pictures.animate(task, found, path))
+    if not x.shape[1]:
+        return
+    try:
+        answers = task.solutions(found.x)
+    except NotImplementedError:
+        return
+    if not 1 <= len(answers) <= MOST_SOLUTIONS:
+        return
+    plane = pictures.landscape(model, task, found.x, answers, steps=len(course), seed=seed)
+    caption = f"Trajectories of the same input, with {len(answers):,} solution{'s' * (len(answers) > 1)}, on the plane "
+    caption += "of the first two principal components of h, over the decoder's loss on that plane."
+    yield Heading("Trajectories in the loss landscape")
+    yield draw("landscape.png", caption, lambda path: pictures.draw_landscape(plane, path))
+
+
+def _posterior(draw: _Drawing, model: Any, guide: Any, task: Task, seed: int, examples: int = 32) -> Iterator[Block]:
+    try:
+        batch: Batch = next(task.batches("validation", examples, torch.Generator().manual_seed(seed)))
+    except ValueError:  # an empty split
+        return
+    x, y = batch
+    found = pictures.divergence(model, guide, x, y)
+    yield Heading("Guide and bounds")
+    if found.any():
+        caption = f"KL of guide and prior in each transition, {examples} validation inputs with one solution each."
+        yield draw("divergence.png", caption, lambda path: pictures.draw_divergence(found, path))
+    weights = bounds.log_weights(model, guide, x, y, num_particles=100)
+    rows = [
+        ("surrogate (eq. 14), no bound", bounds.surrogate(model, guide, x, y)),
+        ("ELBO (eq. 13)", bounds.from_weights(weights, 1)),
+        ("IWAE, 10 particles", bounds.from_weights(weights, 10)),
+        ("IWAE, 100 particles", bounds.from_weights(weights, 100)),
+    ]
+    yield Table([["mean, nats a puzzle", ""], *([name, f"{value.mean():.2f}"] for name, value in rows)])
+
+
+# Files ----------------------------------------------------------------------------------------------------------------
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """A JSON object, or nothing where there is no such file."""
+    if not path.is_file():
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise ValueError(f"{path}: the file is damaged")
+    return found
+
+
+def _history(folder: Path) -> History:
+    """The records of the training state; none where there is no such file."""
+    path = folder / STATE_FILE
+    if not path.is_file():
+        return []
+    _, document = checkpoint.read(path)
+    try:
+        return [Record(*values) for values in document["history"]]
+    except (KeyError, TypeError):
+        raise CheckpointError(f"{path}: not the state of a training run") from None
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        return f"{value:,.4g}" if abs(value) < 10 else f"{value:,.1f}"
+    return f"{value:,}" if type(value) is int else str(value)
+
+
+def _markdown(title: str, blocks: list[Block]) -> str:
+    parts = [f"# {title}"]
+    for block in blocks:
+        match block:
+            case Heading(text):
+                parts.append(f"## {text}")
+            case Text(text):
+                parts.append(text)
+            case Code(text):
+                parts.append(f"```python\n{text}\n```")
+            case Table(rows):
+                lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+                parts.append("\n".join([lines[0], "|---" * len(rows[0]) + "|", *lines[1:]]))
+            case Picture(path, caption):
+                parts.append(f"![{caption}]({PICTURES}/{path.name})\n\n*{caption}*")
+    return "\n\n".join(parts) + "\n"
+
+
+STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; color: #222; background: #fff; max-width: 60rem; margin: 2rem auto;
+       padding: 0 1rem; }
+h1, h2 { font-weight: 600; line-height: 1.2; } h2 { margin-top: 2.5rem; border-bottom: 1px solid #ddd; }
+figure { margin: 1.5rem 0; } img { max-width: 100%; } figcaption { color: #555; font-size: 0.9rem; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th, td { padding: 0.2rem 0.9rem 0.2rem 0; text-align: left; border-bottom: 1px solid #eee; }
+pre { background: #f6f6f6; padding: 0.8rem; overflow-x: auto; font-size: 0.85rem; }
+"""
+
+
+def _html(title: str, blocks: list[Block]) -> str:
+    parts = [f"<h1>{html.escape(title)}</h1>", *map(_element, blocks)]
+    head = f'<meta charset="utf-8"><title>{html.escape(title)}</title><style>{STYLE}</style>'
+    return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n' + "\n".join(parts) + "\n</body></html>\n"
+
+
+def _element(block: Block) -> str:
+    match block:
+        case Heading(text):
+            return f"<h2>{html.escape(text)}</h2>"
+        case Text(text):
+            return f"<p>{html.escape(text)}</p>"
+        case Code(text):
+            return f"<pre>{html.escape(text)}</pre>"
+        case Table(rows):
+            lines = ["".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in rows]
+            head = lines[0].replace("td>", "th>")
+            return f"<table><tr>{head}</tr>" + "".join(f"<tr>{line}</tr>" for line in lines[1:]) + "</table>"
+        case Picture(path, caption):
+            data = base64.b64encode(path.read_bytes()).decode()
+            kind, caption = path.suffix[1:], html.escape(caption)
+            image = f'<img src="data:image/{kind};base64,{data}" alt="{caption}">'
+            return f"<figure>{image}<figcaption>{caption}</figcaption></figure>"

@@ -1,0 +1,67 @@
+"""A run's folder: one process at a time trains in it, any number of others read it."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from ..runtime.processes import main_process
+
+STATE_FILE = "state.safetensors"
+LOCK_FILE = ".lock"
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)  # a file system that has none
+
+_held: dict[Path, int] = {}  # folders that this process has locked, and the thread that did
+
+
+class FolderInUse(OSError):
+    """Another process, or another thread, trains in the folder, which the message names."""
+
+
+@contextmanager
+def locked(folder: str | Path | None) -> Iterator[None]:
+    """Within, no other process trains in the folder; None locks nothing.
+
+    The lock is the operating system's, on a file that stays in the folder, and ends with the process however that
+    ends. A thread that holds it may ask again. Of processes that train together the main one holds it for all. What
+    killed processes left half written is removed.
+
+    Raises:
+        FolderInUse: somebody else holds the lock.
+    """
+    key = None if folder is None or not main_process() else Path(folder).resolve()
+    if key is None or _held.get(key) == threading.get_ident():
+        yield
+        return
+    key.mkdir(parents=True, exist_ok=True)
+    file = os.open(key / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        _lock(file, folder)
+        _held[key] = threading.get_ident()
+        for left in key.glob(".*.safetensors.*.tmp"):
+            left.unlink(missing_ok=True)
+        yield
+    finally:
+        if _held.get(key) == threading.get_ident():
+            del _held[key]
+        os.close(file)
+
+
+def _lock(file: int, folder: object) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        owner = os.pread(file, 20, 0).decode(errors="replace").strip()
+        by = f" (process {owner})" if owner else ""
+        raise FolderInUse(f"{folder}: another run{by} is training in this folder; name another one") from None
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+    with suppress(OSError):  # a full disk; the number only serves the message
+        os.ftruncate(file, 0)
+        os.pwrite(file, f"{os.getpid()}\n".encode(), 0)

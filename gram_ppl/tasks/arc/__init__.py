@@ -1,0 +1,3 @@
+"""ARC: its data, its encoding, its verifier."""
+
+from .task import ARC as ARC

@@ -1,0 +1,3 @@
+"""GraphColoring: its data, its encoding, its verifier."""
+
+from .task import GraphColoring as GraphColoring

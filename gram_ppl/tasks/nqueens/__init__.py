@@ -1,0 +1,3 @@
+"""NQueens: its data, its encoding, its verifier."""
+
+from .task import NQueens as NQueens

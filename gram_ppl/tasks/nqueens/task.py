@@ -1,0 +1,349 @@
+"""N queens with several completions: the paper's protocol over all solutions of a board (arXiv 2605.19376).
+
+An input is a solution with k queens removed. Different solutions may leave the same input; its completions are exactly
+these solutions. 85 % of the different inputs are for training and validation, the others for the test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ...state import Batch
+from ..base import Spec, Task, check_pair, check_tokens
+from ..boards import symmetries
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+EMPTY, QUEEN = 1, 2  # tokens of a cell; 0 is padding, as in the paper's vocabulary
+EMPTY_CHARS, QUEEN_CHARS = "._0", "QX1"
+MIN_SIDE, MAX_SIDE = 4, 12
+
+
+def all_solutions(n: int) -> Tensor:
+    """Every solution as the column of the queen of each row, ``[S, n]`` int8 in 0 .. n - 1, sorted.
+
+    All partial boards grow together by a row at a time; the bits of three words say which columns of the next row are
+    attacked vertically and along either diagonal.
+    """
+    boards, columns = torch.zeros(1, 0, dtype=torch.int8), torch.arange(n)
+    vertical, falling, rising = torch.zeros(3, 1, dtype=torch.long)
+    for _ in range(n):
+        attacked = (vertical | falling | rising)[:, None] >> columns & 1
+        parent, column = (attacked == 0).nonzero(as_tuple=True)
+        queen = 1 << column
+        vertical, falling, rising = (
+            vertical[parent] | queen,
+            (falling[parent] | queen) << 1,
+            (rising[parent] | queen) >> 1,
+        )
+        boards = torch.cat([boards[parent], column[:, None].to(torch.int8)], 1)
+    return boards
+
+
+class Inputs(NamedTuple):
+    """U different inputs and the P pairs of an input and a completion, those of an input side by side."""
+
+    key: Tensor  # [U] int64, ascending: the sum over kept queens of (column + 1) (n + 1)^row
+    first: Tensor  # [U] int64: the first of its completions
+    num: Tensor  # [U] int64: how many completions it has
+    solution: Tensor  # [P] int16: rows of the table of all solutions
+
+
+def unique_inputs(solutions: Tensor, removed: Sequence[int]) -> Inputs:
+    """All inputs which k in ``removed`` queens taken from each of ``solutions [S, n]`` leave.
+
+    Needs about 60 bytes for each of the S · Σ_k C(n, k) pairs.
+    """
+    n = solutions.shape[1]
+    kept = torch.arange(2**n)[:, None] >> torch.arange(n) & 1
+    kept = kept[torch.isin(n - kept.sum(1), torch.tensor(removed))]
+    keys = ((solutions.long() + 1) * (n + 1) ** torch.arange(n)) @ kept.T
+    ordered, pair = keys.flatten().sort(stable=True)
+    key, num = ordered.unique_consecutive(return_counts=True)
+    return Inputs(key, num.cumsum(0) - num, num, (pair // len(kept)).to(torch.int16))
+
+
+class NQueens(Task):
+    """Place n queens on an n x n board, some of them given, so that no two share a row, column or diagonal.
+
+    ``tokens`` says how boards are written, the same in and out:
+
+    - ``"cells"``, the paper's: n² tokens, row by row, 1 for empty and 2 for queen (0 is padding). An input shows
+      every cell without a given queen as empty. ``spec.relations [4, n², n²]``: same row, same column, same diagonal,
+      same anti-diagonal; a cell is related to itself.
+    - ``"rows"``: n tokens, the column of each row's queen from 1 on, 0 where it is unknown.
+      ``spec.relations [n - 1, n, n]``: rows at distance 1, 2, .. n - 1, since the columns of two rows must differ by
+      neither 0 nor the distance of the rows. Every two rows are related by exactly one of them.
+
+    Test inputs never occur in training, nor do validation inputs; full boards do, as in the paper.
+
+    Args:
+        n: side of the board, 4 to 12.
+        removed: how many queens may be removed; by default n - 3, n - 2 and n - 1, which is the paper's choice.
+        tokens: ``"cells"`` or ``"rows"``.
+        train_share: share of the different inputs for training and validation; the others are test inputs.
+        num_validation: how many different inputs of the training share are set aside; by default 200, or an eighth of
+            the share where that is fewer, as it is below n = 7.
+        num_test: only the first so many test inputs; None for all.
+        seed: of the split; training rows depend on the generator given to ``batches``.
+
+    Raises:
+        ValueError: arguments out of range, or more held-out inputs than there are.
+    """
+
+    def __init__(
+        self,
+        n: int = 8,
+        removed: Sequence[int] | None = None,
+        *,
+        tokens: str = "cells",
+        train_share: float = 0.85,
+        num_validation: int | None = None,
+        num_test: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        if not MIN_SIDE <= n <= MAX_SIDE:
+            raise ValueError(f"n: expected a board of side {MIN_SIDE} to {MAX_SIDE}, found {n}.")
+        removed = (n - 3, n - 2, n - 1) if removed is None else tuple(sorted(set(removed)))
+        if not removed or not 1 <= removed[0] <= removed[-1] <= n:
+            raise ValueError(f"removed: expected numbers of queens from 1 to {n}, found {list(removed)}.")
+        if tokens not in ("cells", "rows"):
+            raise ValueError(f"tokens: expected 'cells' or 'rows', found {tokens!r}.")
+        if not 0 < train_share <= 1:
+            raise ValueError(f"train_share: expected a share above 0 and at most 1, found {train_share}.")
+        self.side, self.tokens = n, tokens
+        self._cells = tokens == "cells"
+        length, vocab, self._unknown = (n * n, 3, EMPTY) if self._cells else (n, n + 1, 0)
+        config = {
+            "n": n,
+            "removed": list(removed),
+            "tokens": tokens,
+            "train_share": train_share,
+            "num_validation": num_validation,
+            "num_test": num_test,
+            "seed": seed,
+        }
+        cell, row = torch.arange(n * n), torch.arange(n)
+        i, j = cell // n, cell % n
+        if self._cells:
+            relations = torch.stack([line[:, None] == line for line in (i, j, i - j, i + j)])
+        else:
+            relations = (row[:, None] - row).abs() == torch.arange(1, n)[:, None, None]
+        super().__init__(Spec(length, vocab, length, vocab, relations), config)
+
+        # [n², 6n - 2]: which lines a cell lies on: n rows, n columns, 2n - 1 diagonals, 2n - 1 anti-diagonals
+        lines = (i, j + n, i - j + 3 * n - 1, i + j + 4 * n - 1)
+        self._lines = torch.zeros(n * n, 6 * n - 2).scatter_(1, torch.stack(lines, 1), 1.0)
+        solutions = all_solutions(n)
+        self._boards = self._encode(solutions + 1)  # [S, L_out] int8
+
+        self._inputs = unique_inputs(solutions, removed)
+        total = len(self._inputs.key)
+        num_train = round(train_share * total)
+        num_validation = min(200, num_train // 8) if num_validation is None else num_validation
+        if not 0 <= num_validation < num_train:
+            raise ValueError(
+                f"num_validation: expected 0 to {num_train - 1} of the {num_train} training inputs, "
+                f"found {num_validation}."
+            )
+        if num_test is not None and not 0 <= num_test <= total - num_train:
+            raise ValueError(f"num_test: expected 0 to {total - num_train}, or None for all, found {num_test}.")
+        order = torch.randperm(total, generator=torch.Generator().manual_seed(seed))
+        validation, train, test = order.tensor_split([num_validation, num_train])
+        self._split = {"train": train, "validation": validation, "test": test[:num_test]}
+
+    # Data
+
+    def inputs(self, split: str) -> Tensor:
+        """The inputs of ``"validation"`` or ``"test"``: ``[num, L_in]`` int64, all different."""
+        if split not in ("validation", "test"):
+            raise ValueError(f"split: expected 'validation' or 'test', found {split!r}.")
+        return self._input(self._split[split])
+
+    def batches(self, split: str, batch_size: int, generator: torch.Generator) -> Iterator[Batch]:
+        """Endless batches of ``"train"`` or of a held-out split, ``[batch_size, L_in]`` int64 each.
+
+        x is uniform among the different inputs of the split, y uniform among the completions of x.
+        """
+        if split not in self._split:
+            raise ValueError(f"split: expected 'train', 'validation' or 'test', found {split!r}.")
+        members = self._split[split]
+        if not len(members):
+            raise ValueError(f"The {split} split is empty.")
+
+        def draw() -> Batch:
+            chosen = members[torch.randint(len(members), (batch_size,), generator=generator)]
+            one = torch.rand(batch_size, generator=generator, dtype=torch.float64) * self._inputs.num[chosen]
+            solution = self._inputs.solution[self._inputs.first[chosen] + one.long()]
+            return Batch(self._input(chosen), self._boards[solution.long()].long())
+
+        return (draw() for _ in count())
+
+    @property
+    def blank(self) -> Tensor:
+        """The input with no queen given: ``[L_in]`` int64."""
+        return torch.full((self.spec.len_in,), self._unknown)
+
+    def boards(self, num: int, generator: torch.Generator) -> Tensor:
+        """Complete boards, uniform among all solutions and independent: ``[num, L_out]`` int64."""
+        return self._boards[torch.randint(len(self._boards), (num,), generator=generator)].long()
+
+    def _input(self, chosen: Tensor) -> Tensor:
+        base = self.side + 1
+        return self._encode(self._inputs.key[chosen, None] // base ** torch.arange(self.side) % base).long()
+
+    def _encode(self, columns: Tensor) -> Tensor:
+        """Columns from 1 on, 0 for no queen, as tokens: ``[..., n] -> [..., L_in]``."""
+        if not self._cells:
+            return columns
+        here = columns[..., None] == torch.arange(1, self.side + 1)
+        return (here.flatten(-2) + EMPTY).to(columns.dtype)
+
+    def _queens(self, tokens: Tensor) -> Tensor:
+        """The cells with a queen, ``[..., L_in] -> [..., n²]`` bool; tokens of no meaning put none."""
+        if self._cells:
+            return tokens == QUEEN
+        return (tokens[..., None] == torch.arange(1, self.side + 1, device=tokens.device)).flatten(-2)
+
+    # Rules
+
+    def solutions(self, x: Tensor) -> Tensor:
+        """Every solution of one input, sorted by rows: ``[L_in] -> [S, L_out]`` int64, whichever queens are given."""
+        check_tokens("x", x, self.spec.len_in, board=True)
+        boards, x = self._boards.to(x.device), x.long()
+        return boards[((x == self._unknown) | (x == boards)).all(-1)].long()
+
+    def violations(self, x: Tensor, y: Tensor) -> Tensor:
+        """How many queens y has too many or too few, plus its tokens of no meaning and the givens of x it changes.
+
+        Each row and column counts the difference of its number of queens from one, each diagonal and anti-diagonal
+        its queens beyond the first. In ``"cells"`` a token other than 1 and 2 counts one more; in ``"rows"`` a token
+        outside 1 .. n leaves its row without a queen, and so some column too. A given is a token of x other than the
+        one for unknown; so a token of no meaning in x leaves no solution.
+
+        ``[..., L_in], [..., L_out] -> [...]`` int64, integers of any kind and value; leading dimensions broadcast.
+        0 only for solutions of x.
+
+        Raises:
+            ValueError: a wrong last dimension, a dtype that is no integer, dimensions that don't broadcast.
+        """
+        check_pair(x, self.spec.len_in, y, self.spec.len_out)
+        x, y = x.long(), y.long()
+        queens = self._queens(y)
+        surplus = queens.float() @ self._lines.to(y.device) - 1  # small whole numbers: exact in any precision
+        straight, slanted = surplus.tensor_split([2 * self.side], -1)
+        attacks = straight.abs_().sum(-1) + slanted.clamp_(min=0).sum(-1)
+        changed = ((x != self._unknown) & (x != y)).sum(-1)
+        if self._cells:
+            changed = changed + (~queens & (y != EMPTY)).sum(-1)
+        return attacks.long() + changed
+
+    def symmetric(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """The 8 rotations and reflections; in ``"rows"`` the 4 under which rows stay rows.
+
+        There any tokens have an image. A quarter turn makes columns of rows, and a wrong answer may have two queens in
+        a column.
+        """
+        n = self.side
+        if self._cells:
+            kept = symmetries((n, n))
+            cells = kept[torch.randint(len(kept), (len(x),), generator=generator)].to(x.device)
+            return x.gather(1, cells), lambda y: y.gather(1, cells.argsort(1))
+        upside, mirrored = torch.randint(2, (2, len(x), 1), generator=generator).bool().to(x.device)
+
+        def flip(tokens: Tensor) -> Tensor:
+            tokens = torch.where(upside, tokens.flip(1), tokens)
+            return torch.where(mirrored & (tokens != self._unknown), n + 1 - tokens, tokens)
+
+        return flip(x), flip
+
+    # Text and pictures
+
+    def render(self, x: Tensor, y: Tensor | None = None) -> str:
+        """The board of y, or of x without it: ``Q`` for a queen, ``.`` for none, ``?`` for a token of no meaning."""
+        return "\n".join(" ".join(row) for row in self._chars(x, y)[0])
+
+    def _chars(self, x: Tensor, y: Tensor | None) -> tuple[list[list[str]], list[list[bool]]]:
+        """The n x n characters that show x, or y if there is one, and which cells have a given queen."""
+        n = self.side
+        check_tokens("x", x, self.spec.len_in, board=True)
+        if y is not None:
+            check_tokens("y", y, self.spec.len_out, board=True)
+        tokens = (x if y is None else y).long()
+        unclear = (tokens < self._unknown) | (tokens >= self.spec.vocab_out)
+        kind = self._queens(tokens).view(n, n) + 2 * unclear.view(n, -1)
+        return [[".Q?"[k] for k in row] for row in kind.tolist()], self._queens(x.long()).view(n, n).tolist()
+
+    def parse(self, text: str) -> Tensor:
+        """The input ``[L_in]`` int64 that n * n characters describe, row by row; white space does not count.
+
+        ``.``, ``0`` and ``_`` are cells without a given queen, ``Q``, ``x`` and ``1`` are queens; case does not count.
+
+        Raises:
+            ValueError: a wrong length, a character that is none of these, queens that attack each other, no solution.
+        """
+        n = self.side
+        chars = "".join(text.split())
+        if len(chars) != n * n:
+            raise ValueError(f"A board of {n} x {n} has {n * n} characters, found {len(chars)}.")
+        for k, char in enumerate(chars):
+            if char.upper() not in EMPTY_CHARS + QUEEN_CHARS:
+                raise ValueError(
+                    f"Character {k + 1} of the board ({self._place(k)}) is {char!r}: expected one of "
+                    f"{' '.join(QUEEN_CHARS)} for a queen, or one of {' '.join(EMPTY_CHARS)} for none."
+                )
+        queens = torch.tensor([char.upper() in QUEEN_CHARS for char in chars])
+        self._check_givens(queens.nonzero().flatten())
+        x = self._encode((queens.view(n, n) * torch.arange(1, n + 1)).sum(1))
+        if not len(self.solutions(x)):
+            raise ValueError("The board has no solution, although no two of its queens attack each other.")
+        return x
+
+    def _check_givens(self, cells: Tensor) -> None:
+        n = self.side
+        by_kind = self._lines[cells].bool().tensor_split([n, 2 * n], 1)
+        for kind, lines in zip(("row", "column", "diagonal"), by_kind, strict=True):
+            clash = (lines[:, None] & lines).any(-1).triu(1).nonzero()
+            if len(clash):
+                a, b = (self._place(int(cells[k])) for k in clash[0])
+                raise ValueError(f"The given queens at {a} and at {b} attack each other: they share a {kind}.")
+
+    def _place(self, cell: int) -> str:
+        return f"row {cell // self.side + 1}, column {cell % self.side + 1}"
+
+    def draw(self, axes: Axes, x: Tensor, y: Tensor | None = None) -> None:
+        """A chessboard: given queens black, those of the answer blue, ``?`` for a token of no meaning.
+
+        A given queen that the answer leaves out is drawn as an outline.
+        """
+        from matplotlib.colors import ListedColormap
+        from matplotlib.font_manager import FontProperties
+        from matplotlib.patches import PathPatch
+        from matplotlib.textpath import TextPath
+        from matplotlib.transforms import Affine2D
+
+        shown, given = self._chars(x, y)
+        n, square = self.side, torch.arange(self.side)
+        axes.imshow(((square[:, None] + square) % 2).numpy(), cmap=ListedColormap(["#f5efe4", "#dccdb4"]))
+        font = FontProperties(family="DejaVu Sans")
+        glyphs = {char: TextPath((0, 0), sign, size=1, prop=font) for char, sign in (("Q", "♛"), ("?", "?"))}
+        for cell in range(n * n):
+            row, column = divmod(cell, n)
+            char, was = shown[row][column], given[row][column]
+            dropped = was and char == "."
+            if char == "." and not was:
+                continue
+            path = glyphs["Q" if dropped else char]
+            box = path.get_extents()
+            place = Affine2D().translate(-(box.x0 + box.x1) / 2, -(box.y0 + box.y1) / 2)
+            place = place.scale(0.7 / box.height, -0.7 / box.height).translate(column, row)
+            colour = "#1a1a1a" if was else "#1b6ca8"
+            axes.add_patch(PathPatch(place.transform_path(path), fill=not dropped, color=colour, linewidth=0.8))
+        axes.set_xticks([])
+        axes.set_yticks([])

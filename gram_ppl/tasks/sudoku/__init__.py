@@ -1,0 +1,3 @@
+"""Sudoku: its data, its encoding, its verifier."""
+
+from .task import Sudoku as Sudoku

@@ -1,0 +1,1 @@
+"""The models that GRAM is compared with."""

@@ -1,0 +1,62 @@
+"""Direct prediction: one deep feed-forward stack, the paper's comparison system without recursion."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from ...state import Latent
+from ...tasks.base import Spec
+from ..gram import GRAM
+from ..noise import NoNoise
+
+
+class Direct(GRAM):
+    """A deterministic answer in one pass ("Direct" in arXiv 2605.19376, after arXiv 2506.21734).
+
+    ::
+
+        h = f(e_x),   f a stack of ``layers`` blocks, each with weights of its own
+        y ~ Categorical(f_dec(h)) for each output token    site "y", event [L_out]
+
+    GRAM with one state, which starts at zero, one transition without noise and one supervision step: a gradient
+    window leaves the gradient through all layers. What has been computed is the answer: a program that goes on
+    from a latent behind its first supervision step decodes it as it stands.
+
+    The "direct prediction" of HRM's figures is this stack in HRM's blocks. Here the blocks are those of the other
+    systems, with relations where the mixer has them, and the loss is the softmax cross-entropy, not stablemax.
+
+    Args:
+        spec: shapes and relations of the task.
+        layers: blocks.
+        options: ``width``, ``hidden``, ``mixer``, ``encoder``, ``registers``, ``positions``, ``heads`` and ``seed``
+            of :class:`GRAM`.
+    """
+
+    def __init__(self, spec: Spec, *, layers: int = 8, **options: Any) -> None:
+        fixed: dict[str, Any] = {
+            "shared": True,
+            "hierarchy": False,
+            "low_steps": 0,
+            "transitions": 1,
+            "supervision": 1,
+            "noise": NoNoise(),
+        }
+        super().__init__(spec, layers=layers, **fixed, **options)
+        self.config = {name: value for name, value in self.config.items() if name not in fixed}
+        self.h0.zero_()
+        self.l0.zero_()
+
+    def forward(
+        self,
+        x: Tensor | None = None,
+        y: Tensor | None = None,
+        *,
+        latent: Latent | None = None,
+        steps: int | None = None,
+        start: int = 0,
+    ) -> tuple[Latent, Tensor]:
+        """See :meth:`GRAM.forward`; whatever ``steps`` says, the stack runs once."""
+        carried = latent is not None and start > 0
+        return super().forward(x, y, latent=latent, steps=0 if carried else 1, start=start)
