@@ -8,6 +8,7 @@ from .inference.rollout import generate, rollout, solve, trajectories
 from .program import poutine
 from .program.denoising import DenoisingELBO
 from .program.guide import Guide
+from .program.model import Program
 from .program.objective import LogLinear, SegmentELBO
 from .reporting import tables as report
 from .reporting.arviz import to_arviz
@@ -33,6 +34,7 @@ __all__ = [
     "Latent",
     "LogLinear",
     "NonFiniteLoss",
+    "Program",
     "STATE_FILE",
     "Rollouts",
     "SegmentELBO",

@@ -22,6 +22,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .runtime.arguments import Captured
+
 
 @dataclass(frozen=True)
 class FirstToken:
@@ -41,7 +43,7 @@ class MeanToken:
         return h.mean(dim=1)
 
 
-class Heads(nn.Module):
+class Heads(nn.Module, metaclass=Captured):
     """Halt and value head, one hidden layer for both; no gradient goes into the state that they read.
 
     Only :class:`~gram_ppl.training.fit_heads.HeadTrainer` trains them: their parameters ask for no gradient elsewhere.
@@ -62,7 +64,7 @@ class Heads(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.config: dict[str, Any] = {"width": width, "hidden": hidden, "pool": pool, "seed": seed}
+        self.config: dict[str, Any] = {}
         self.pool = pool
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)

@@ -24,7 +24,7 @@ class Recognition(Guide):
         super().__init__(model)
         self.config = {"seed": seed}
         self.place = model.stack.place
-        width, mixer = model.width, model.stack.config["mixer"]
+        width, mixer = model.width, model.stack.mixer
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed + 1)
             self.target = model.stack.encoder.target()

@@ -1,13 +1,25 @@
-"""The deterministic part of a transition: low-level updates, then the high-level proposal (eq. 6 and 7)."""
+"""Deterministic recursion: low-level updates, then the high-level update (eq. 6 and 7), decoded at the end."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor, nn
 
-from ..nn import Block
-from ..state import Latent
+from ..heads import Heads
+from ..nn import Attention, Block, TokenMixing
+from ..program.model import Program
+from ..program.poutine import register, transition
+from ..runtime.precision import full
+from ..state import Latent, num_rows
+from ..tasks.base import Spec
+from .encoders.patches import Patches
+from .encoders.tokens import NodeTokens, PuzzleTokens, Tokens
 
 
 class RecursiveCore(nn.Module):
@@ -57,3 +69,136 @@ def through(blocks: nn.Sequential, x: Tensor, related: Tensor | None) -> Tensor:
     for block in blocks:
         x = block(x, related)
     return x
+
+
+class Recursive(Program):
+    """A deterministic recursive program: what GRAM is without guidance, and the base of it and of the baselines.
+
+    ::
+
+        e_x = f_enc(x)                                     once a run; x = None is the empty embedding
+        z_0 = (h_0, l_0)                                   fixed, stored with the weights
+        for n = 1..N_sup, t = 1..T:
+            l = f_L(h + e_x, l), K times                   (6)
+            h = f_H(h, l)                                  (7)
+        y ~ Categorical(f_dec(h)) for each output token    site "y", event [L_out]
+
+    All sites are in the plate ``batch``.
+
+    Args:
+        spec: shapes and relations of the task.
+        width: D.
+        hidden: hidden units of the blocks' SwiGLU; 2·D if not given.
+        layers: blocks of f_L and of f_H.
+        low_steps: K, low-level updates of a transition.
+        transitions: T, transitions of a supervision step.
+        supervision: N_sup, supervision steps of a trajectory in training.
+        shared: f_L and f_H are one network.
+        hierarchy: two states on two time scales; without it h alone is updated K + 1 times, the paper's ablation.
+        mixer: how tokens are mixed: :class:`gram_ppl.nn.Attention` or :class:`gram_ppl.nn.TokenMixing`.
+        encoder: how an input becomes latent tokens, and which of them are decoded: :class:`Tokens`,
+            :class:`NodeTokens` (graphs), :class:`PuzzleTokens` (ARC) or :class:`Patches` (pictures).
+        registers: register tokens in front of the input.
+        positions: learned position embedding.
+        heads: halt and value head; :func:`gram_ppl.fit_heads` makes and fits them.
+        seed: draws the weights and z_0; the global generator is left alone.
+    """
+
+    core: RecursiveCore
+    h0: Tensor  # [L, D]
+    l0: Tensor  # [L, D]
+
+    def __init__(
+        self,
+        spec: Spec,
+        *,
+        width: int = 64,
+        hidden: int | None = None,
+        layers: int = 1,
+        low_steps: int = 2,
+        transitions: int = 2,
+        supervision: int = 4,
+        shared: bool = True,
+        hierarchy: bool = True,
+        mixer: Attention | TokenMixing = Attention(),  # noqa: B008 (frozen)
+        encoder: Tokens | NodeTokens | PuzzleTokens | Patches = Tokens(),  # noqa: B008 (frozen)
+        registers: int = 1,
+        positions: bool = True,
+        heads: Heads | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.spec = spec
+        self.width = width
+        self.transitions = transitions
+        self.supervision = supervision
+        self.heads = heads
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.encoder = encoder.build(spec, width, registers, positions)
+            length, relations = self.encoder.length, self.encoder.place(self.encoder.spec.relations)
+            extra = self.encoder.num_example_relations
+            self.core = RecursiveCore(
+                lambda: Block(mixer.build(width, length, relations, extra), width, hidden or 2 * width),
+                layers=layers,
+                low_steps=low_steps,
+                shared=shared,
+                hierarchy=hierarchy,
+            )
+            self.decoder = self.encoder.decoder()
+            self.build()
+            self.register_buffer("h0", torch.randn(length, width))
+            self.register_buffer("l0", torch.randn(length, width))
+
+    def build(self) -> None:
+        """Make the modules of a subclass, whose weights are drawn before z_0."""
+
+    @property
+    def step_calls(self) -> int:  # type: ignore[override]
+        """Network evaluations of one trajectory in one supervision step, T·(K + 1)."""
+        return self.transitions * (self.core.low_steps + 1)
+
+    def initial(self, batch: int) -> Latent:
+        """See :meth:`Program.initial`."""
+        return Latent(*(state.expand(batch, -1, -1) for state in (self.h0, self.l0)))
+
+    def answer(self, h: Tensor) -> TorchDistributionMixin:
+        """See :meth:`Program.answer`."""
+        first = self.encoder.first_out
+        logits = self.decoder(h[..., first : first + self.encoder.num_out, :])
+        return dist.Categorical(logits=full(logits)).to_event(1)
+
+    def forward(
+        self,
+        x: Tensor | None = None,
+        y: Tensor | None = None,
+        *,
+        latent: Latent | None = None,
+        steps: int | None = None,
+        start: int = 0,
+    ) -> tuple[Latent, Tensor]:
+        """See :meth:`Program.forward`."""
+        register("model", self)
+        batch = num_rows(x, y, latent)
+        e, related = self.encoder(x, batch), self.encoder.related(x)
+        z = self.initial(batch) if latent is None else latent
+        with pyro.plate("batch", batch, dim=-1):
+            for n in range(start, start + (self.supervision if steps is None else steps)):
+                for t in range(self.transitions):
+                    charged = t == self.transitions - 1
+                    z = self.transition(z, e, related, name=f"eps_{n}_{t}", charged=charged, step=n)
+            y = pyro.sample("y", self.answer(z.h), obs=y)
+        return z, y
+
+    def transition(
+        self, z: Latent, e: Tensor, related: Tensor | None = None, *, name: str, charged: bool, step: int = 0
+    ) -> Latent:
+        """z_{t-1} → z_t, an effect: handlers find the number of the supervision step in its ``infer["step"]``."""
+        infer: Any = {"charged": charged, "step": step}
+        return transition(
+            lambda z: self.move(z, e, related, name, infer), z, charged=charged, name=name, infer={"step": step}
+        )
+
+    def move(self, z: Latent, e: Tensor, related: Tensor | None, name: str, infer: Any) -> Latent:
+        """The transition itself; a subclass may have a sample site in it, with this name and what handlers ask for."""
+        return Latent(*self.core(z, e, related))

@@ -210,7 +210,7 @@ def test_what_the_process_prints(run):
 # Solving, with programs whose answers are known -----------------------------------------------------------------------
 
 
-class Sampler(nn.Module):
+class Sampler(gp.Program):
     """Exact sampling as a program: eps ~ Normal(0, 1), the answer is solution number ⌊S · Φ(eps)⌋.
 
     Args:

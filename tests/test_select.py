@@ -75,7 +75,7 @@ class Lists(Task):
         raise NotImplementedError
 
 
-class Parrot(nn.Module):
+class Parrot(gp.Program):
     """A program whose n-th trajectory of input x answers TABLE[x][n]; its state is the answer in one-hot code."""
 
     supervision = 3

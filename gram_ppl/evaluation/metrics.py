@@ -99,9 +99,9 @@ def evaluate(
         "num_test": len(x),
         "num_samples": num_samples,
     }
-    step_calls: Any = getattr(model, "step_calls", None)
-    if step_calls is not None:
-        result["network_calls"] = int(out.steps.sum()) * step_calls
+    program: Any = model
+    if program.step_calls is not None:
+        result["network_calls"] = int(out.steps.sum()) * program.step_calls
     several = total > 1
     if several.any():
         result["coverage"] = share[several].double().mean().item()

@@ -128,7 +128,7 @@ def _checked(model: Any, x: Tensor, *, steps: int | None, **numbers: int | None)
 
 def depth(model: Any) -> int:
     """Supervision steps of a trajectory: N_sup, or the model's own ``depth`` where it ends by itself."""
-    return int(getattr(model, "depth", model.supervision))
+    return int(model.supervision if model.depth is None else model.depth)
 
 
 def _start(seed: int | None) -> int:
@@ -160,9 +160,6 @@ def _walk(
 
     latent = initial(len(x))
     chance = streams.gumbel(program.answer(latent.h).base_dist.logits) if sample else None  # [B·N, L_out, vocab_out]
-    heads: Any = getattr(program, "heads", None)
-    if heads is None:
-        heads = getattr(program, "judge", None)  # of a model that has its own
     running = torch.ones(batch, len(x) // batch, dtype=torch.bool, device=x.device)
     ran = torch.zeros_like(running, dtype=torch.int64)
     active: Tensor | None = None  # rows in the batch, all if None
@@ -182,7 +179,7 @@ def _walk(
             lucky = 0 if chance is None else chance if active is None else chance[active]
             tokens = (logits + lucky).argmax(dim=-1)
             log_prob = logits.gather(-1, tokens[..., None])[..., 0].sum(dim=-1)
-            halt_and_value = (None, None) if heads is None else heads(z.h)
+            halt_and_value = program.judge(z.h) or (None, None)
         residual = (z.h - old.h).square().mean(dim=(1, 2)).sqrt()
         new = [*z, tokens, log_prob, residual, *halt_and_value]
         state = new if active is None else [_updated(*pair, active) for pair in zip(state, new, strict=True)]

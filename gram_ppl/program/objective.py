@@ -17,6 +17,7 @@ from torch.distributions import kl_divergence
 
 from ..state import Latent, SegmentInfo
 from .guide import Guide
+from .model import Program
 from .poutine import GradientWindow, Record, Replay, chance
 
 
@@ -188,13 +189,14 @@ class Segment(nn.Module):
         """Loss and info of ``steps`` supervision steps (the objective's) from ``latent`` (z_0 if not given).
 
         ``age [B]``: supervision steps that each row has behind it (none if not given); only programs that learn when
-        to halt, those with ``halts(h, age)``, are told.
+        to halt are told.
         """
         steps = self.elbo.steps if steps is None else steps
         program: Any = poutine.unwrap(self.model)
         kwargs: dict[str, Any] = {"latent": latent, "steps": steps}
-        if hasattr(program, "halts"):
-            kwargs["age"] = age = y.new_zeros(len(y)) if age is None else age
+        halting = isinstance(program, Program) and program.halting
+        if halting:
+            kwargs["age"] = y.new_zeros(len(y)) if age is None else age
         traces = self.elbo.run(self.model, self.guide, (x, y), kwargs)
         model_trace, guide_trace, (z, _) = traces
         nll, kl, balanced = self.elbo.terms(model_trace, guide_trace)
@@ -210,7 +212,7 @@ class Segment(nn.Module):
                 kl=kl.mean(),
                 kl_rows=kl,
                 correct=guess == model_trace.nodes["y"]["value"],
-                halted=program.halts(z.h, age + steps) if age is not None and hasattr(program, "halts") else None,
+                halted=program.halts(z.h, kwargs["age"] + steps) if halting else None,
                 from_prior=from_prior,
             )
         return loss, info

@@ -36,7 +36,7 @@ import numpy as np
 import torch
 from pyro import poutine
 from pyro.poutine.messenger import Messenger
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..evaluation.bounds import precise, site_terms
 from ..inference.depths import rollouts_by_depth
@@ -185,9 +185,9 @@ def _run(model: Any, guide: Any, x: Tensor, y: Tensor, steps: int) -> list[Tenso
         kl,
         weight,
     ]
-    heads: nn.Module | None = getattr(program, "heads", None)
-    if heads is not None:
-        columns += [torch.stack(head, dim=1) for head in zip(*(heads(h) for h in states.h), strict=True)]
+    judged = [program.judge(h) for h in states.h]
+    if judged[0] is not None:
+        columns += [torch.stack(head, dim=1) for head in zip(*judged, strict=True)]
     return columns
 
 

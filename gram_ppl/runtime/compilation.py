@@ -27,10 +27,10 @@ def compiled(model: nn.Module) -> Iterator[None]:
     Copies of the model, such as a weight average, stay uncompiled.
 
     Args:
-        model: a program with a module ``core``; nothing is compiled if it has none.
+        model: a program; nothing is compiled if its ``core`` is None.
     """
-    core: Any = getattr(model, "core", None)
-    if not isinstance(core, nn.Module):
+    core: Any = model.core
+    if core is None:
         yield
         return
     core.compile(dynamic=False)
@@ -45,8 +45,8 @@ def compiled(model: nn.Module) -> Iterator[None]:
 @contextmanager
 def eager(model: nn.Module) -> Iterator[None]:
     """Within :func:`compiled`, a block in which the model runs uncompiled all the same."""
-    core: Any = getattr(model, "core", None)
-    code = getattr(core, "_compiled_call_impl", None)
+    core: Any = model.core
+    code = None if core is None else core._compiled_call_impl
     if code is None:
         yield
         return

@@ -40,7 +40,7 @@ class HeadTrainer:
         pool: MeanToken | FirstToken = MeanToken(),  # noqa: B008 (frozen)
         seed: int = 0,
     ) -> None:
-        if getattr(model, "heads", None) is None:
+        if model.heads is None:
             attach(model, Heads(model.width, pool=pool, seed=seed))
         self.model = model
         self.task = task

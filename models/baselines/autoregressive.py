@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from ...nn import Attention, Block
+from ...program.model import Program
 from ...program.poutine import register
 from ...runtime.precision import full
 from ...state import Latent, num_rows
@@ -59,7 +60,7 @@ class ChainRule(dist.TorchDistribution):
         return logits.gather(-1, value[..., None])[..., 0].sum(dim=-1)
 
 
-class Autoregressive(nn.Module):
+class Autoregressive(Program):
     """A transformer that reads the input and writes the answer token by token.
 
     ::
@@ -85,6 +86,7 @@ class Autoregressive(nn.Module):
 
     supervision = 1  # all tokens of an answer are trained at once
     step_calls = 1
+    depth: int
 
     def __init__(
         self,
@@ -100,16 +102,6 @@ class Autoregressive(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.config: dict[str, Any] = {
-            "width": width,
-            "hidden": hidden,
-            "layers": layers,
-            "mixer": mixer,
-            "encoder": encoder,
-            "registers": registers,
-            "positions": positions,
-            "seed": seed,
-        }
         self.spec, self.width, self.depth = spec, width, spec.len_out
         if not isinstance(mixer, Attention):
             raise ValueError(f"Autoregressive needs attention to mix its tokens, got {mixer}")

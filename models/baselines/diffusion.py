@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from copy import copy
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import pyro
 import pyro.distributions as dist
 import torch
 from pyro import poutine
 from pyro.distributions.torch_distribution import TorchDistributionMixin
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import one_hot
 
 from ...nn import SwiGLU
+from ...program.model import Program
 from ...program.poutine import register
 from ...state import Latent, num_rows
 from ...tasks.base import Spec
@@ -25,7 +26,7 @@ from .stack import Stack
 Given = Callable[[Tensor], TorchDistributionMixin]
 
 
-class Diffusion(nn.Module):
+class Diffusion(Program):
     """Answers by denoising, from noise z_T to y, one network call a step.
 
     ::
@@ -56,8 +57,11 @@ class Diffusion(nn.Module):
         ValueError: ``denoising`` is less than 1.
     """
 
+    options = (Stack,)
+    fixed: ClassVar[Collection[str]] = ("timed",)
     supervision = 1  # training draws one denoising step
     step_calls = 1
+    depth: int
 
     def __init__(
         self,
@@ -81,7 +85,6 @@ class Diffusion(nn.Module):
             self.noisy = self.stack.encoder.target(kernel.states(spec.vocab_out))
             self.time = SwiGLU(self.stack.width, self.stack.width, self.stack.width) if timed else None
         self.width = self.stack.width
-        self.config: dict[str, Any] = {**self.stack.config, "kernel": kernel, "denoising": denoising, "seed": seed}
 
     def respaced(self, denoising: int) -> Diffusion:
         """The same weights with another number of denoising steps."""
@@ -135,7 +138,7 @@ class Diffusion(nn.Module):
         start: int = 0,
         age: Tensor | None = None,
     ) -> tuple[Latent, Tensor]:
-        """The program; see :meth:`gram_ppl.models.GRAM.forward`.
+        """The program; see :meth:`Program.forward`.
 
         Args:
             x, y: tokens, ``[B, L_in]`` and ``[B, L_out]``, or None.

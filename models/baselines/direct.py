@@ -8,11 +8,10 @@ from torch import Tensor
 
 from ...state import Latent
 from ...tasks.base import Spec
-from ..gram import GRAM
-from ..noise import NoNoise
+from ..recursion import Recursive
 
 
-class Direct(GRAM):
+class Direct(Recursive):
     """A deterministic answer in one pass ("Direct" in arXiv 2605.19376, after arXiv 2506.21734).
 
     ::
@@ -20,7 +19,7 @@ class Direct(GRAM):
         h = f(e_x),   f a stack of ``layers`` blocks, each with weights of its own
         y ~ Categorical(f_dec(h)) for each output token    site "y", event [L_out]
 
-    GRAM with one state, which starts at zero, one transition without noise and one supervision step: a gradient
+    A recursion with one state, which starts at zero, one transition and one supervision step: a gradient
     window leaves the gradient through all layers. What has been computed is the answer: a program that goes on
     from a latent behind its first supervision step decodes it as it stands.
 
@@ -31,20 +30,13 @@ class Direct(GRAM):
         spec: shapes and relations of the task.
         layers: blocks.
         options: ``width``, ``hidden``, ``mixer``, ``encoder``, ``registers``, ``positions``, ``heads`` and ``seed``
-            of :class:`GRAM`.
+            of :class:`gram_ppl.models.GRAM`.
     """
 
+    fixed = ("shared", "hierarchy", "low_steps", "transitions", "supervision")
+
     def __init__(self, spec: Spec, *, layers: int = 8, **options: Any) -> None:
-        fixed: dict[str, Any] = {
-            "shared": True,
-            "hierarchy": False,
-            "low_steps": 0,
-            "transitions": 1,
-            "supervision": 1,
-            "noise": NoNoise(),
-        }
-        super().__init__(spec, layers=layers, **fixed, **options)
-        self.config = {name: value for name, value in self.config.items() if name not in fixed}
+        super().__init__(spec, layers=layers, hierarchy=False, low_steps=0, transitions=1, supervision=1, **options)
         self.h0.zero_()
         self.l0.zero_()
 
@@ -57,6 +49,6 @@ class Direct(GRAM):
         steps: int | None = None,
         start: int = 0,
     ) -> tuple[Latent, Tensor]:
-        """See :meth:`GRAM.forward`; whatever ``steps`` says, the stack runs once."""
+        """See :meth:`Program.forward`; whatever ``steps`` says, the stack runs once."""
         carried = latent is not None and start > 0
         return super().forward(x, y, latent=latent, steps=0 if carried else 1, start=start)

@@ -14,12 +14,11 @@ from ...program.poutine import chance
 from ...runtime.precision import full
 from ...state import Latent
 from ...tasks.base import Spec
-from ..gram import GRAM
-from ..noise import NoNoise
+from ..recursion import Recursive
 
 
-class Halting(GRAM):
-    """GRAM without guidance, and with adaptive computation time (Q-halting) in training.
+class Halting(Recursive):
+    """Deterministic recursion with adaptive computation time (Q-halting) in training.
 
     ::
 
@@ -36,13 +35,14 @@ class Halting(GRAM):
         spec: shapes and relations of the task.
         actions: Q values: 1 for halt, 2 for halt and continue.
         exploration: probability with which a row must run a number of supervision steps drawn from 2..N_sup.
-        options: all other arguments of :class:`GRAM` but ``noise``.
+        options: all other arguments of :class:`gram_ppl.models.GRAM` but ``noise``.
     """
 
+    halting = True
+    fixed = ("actions", "shared")
+
     def __init__(self, spec: Spec, *, actions: int, exploration: float = 0.1, **options: Any) -> None:
-        super().__init__(spec, noise=NoNoise(), **options)
-        self.config = {name: value for name, value in self.config.items() if name not in ("noise", "shared")}
-        self.config["exploration"] = exploration
+        super().__init__(spec, **options)
         self.exploration = exploration
         self.q = nn.utils.skip_init(nn.Linear, self.width, actions)  # draws nothing from the global generator
         nn.init.zeros_(self.q.weight)
@@ -53,7 +53,11 @@ class Halting(GRAM):
         return full(self.q(h[:, 0]))
 
     def judge(self, h: Tensor) -> tuple[Tensor, Tensor]:
-        """Halting logit, positive where it halts, and the probability of a right answer: ``[B, L, D] -> [B], [B]``."""
+        """See :meth:`Program.judge`: fitted heads go before the Q values."""
+        return super().judge(h) or self.verdict(h)
+
+    def verdict(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        """Halting logit, positive where it halts, and probability of a right answer: ``[B, L, D] -> [B], [B]``."""
         q = self.q_values(h)
         return q[:, 0] - q[:, 1:].sum(dim=-1), q[:, 0].sigmoid()
 
@@ -65,7 +69,7 @@ class Halting(GRAM):
         most = max(self.supervision, 2) + 1
         explores = chance(lambda rows, g: torch.rand(rows, device=age.device, generator=g), len(age)) < self.exploration
         least = chance(lambda rows, g: torch.randint(2, most, (rows,), device=age.device, generator=g), len(age))
-        return (self.judge(h)[0] > 0) & (age >= least * explores)
+        return (self.verdict(h)[0] > 0) & (age >= least * explores)
 
     def forward(
         self,
@@ -77,7 +81,7 @@ class Halting(GRAM):
         start: int = 0,
         age: Tensor | None = None,
     ) -> tuple[Latent, Tensor]:
-        """See :meth:`GRAM.forward`; ``age [B]`` is the ``start`` of each row where rows differ."""
+        """See :meth:`Program.forward`; ``age [B]`` is the ``start`` of each row where rows differ."""
         z, answer = super().forward(x, y, latent=latent, steps=steps, start=start)
         if y is not None:
             behind = torch.full(y.shape[:1], start, device=y.device) if age is None else age

@@ -19,6 +19,7 @@ class MDLM(Diffusion):
         spec, denoising, seed, options: as for :class:`gram_ppl.models.baselines.diffusion.Diffusion`.
     """
 
+    fixed = ("timed", "kernel")
+
     def __init__(self, spec: Spec, *, denoising: int = 64, seed: int = 0, **options: Any) -> None:
         super().__init__(spec, kernel=Absorbing(), denoising=denoising, timed=False, seed=seed, **options)
-        del self.config["kernel"]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor, nn
 
 from ...nn import Attention, Block, TokenMixing
@@ -34,16 +32,8 @@ class Stack(nn.Module):
         positions: bool = True,
     ) -> None:
         super().__init__()
-        self.config: dict[str, Any] = {
-            "width": width,
-            "hidden": hidden,
-            "layers": layers,
-            "mixer": mixer,
-            "encoder": encoder,
-            "registers": registers,
-            "positions": positions,
-        }
         self.width = width
+        self.mixer = mixer
         self.encoder = encoder.build(spec, width, registers, positions)
         length, relations = self.encoder.length, self.encoder.place(self.encoder.spec.relations)
         extra = self.encoder.num_example_relations

@@ -10,6 +10,7 @@ import torch
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor, nn
 
+from ...program.model import Program
 from ...program.poutine import register
 from ...state import Latent, num_rows
 from ...tasks.base import Spec
@@ -18,7 +19,7 @@ from .stack import Stack
 NEVER = 1e4  # taken from the logit of a token that is no answer
 
 
-class VAE(nn.Module):
+class VAE(Program):
     """Answers from one Gaussian code, given the input or from nothing.
 
     ::
@@ -40,6 +41,7 @@ class VAE(nn.Module):
             :class:`gram_ppl.models.GRAM`; every latent token has a position besides.
     """
 
+    options = (Stack,)
     supervision = 1
     depth = 1
     step_calls = 1
@@ -55,7 +57,6 @@ class VAE(nn.Module):
             self.width = self.stack.width
             self.spread = nn.Linear(code, self.width)
             self.places = nn.Parameter(torch.randn(self.stack.encoder.length, self.width))
-        self.config: dict[str, Any] = {**self.stack.config, "code": code, "padding": padding, "seed": seed}
 
     def initial(self, batch: int) -> Latent:
         """Zeros: nothing is decoded before the code is drawn."""
@@ -82,7 +83,7 @@ class VAE(nn.Module):
         steps: int | None = None,
         start: int = 0,
     ) -> tuple[Latent, Tensor]:
-        """The program; see :meth:`gram_ppl.models.GRAM.forward`. Steps after the first change nothing."""
+        """The program; see :meth:`Program.forward`. Steps after the first change nothing."""
         register("model", self)
         batch = num_rows(x, y, latent)
         z = self.initial(batch) if latent is None else latent

@@ -1,0 +1,41 @@
+"""The arguments that an object was made from, captured once instead of written a second time."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Collection
+from typing import Any
+
+
+class Captured(type):
+    """Of classes whose instances have a ``config``: the arguments that build them again, defaults included.
+
+    Where a constructor hands its ``**options`` on, the arguments of the next class count as well, and
+    ``inspect.signature`` knows them. What a constructor has written into ``config`` itself goes before.
+    """
+
+    without: Collection[str] = ()  # arguments that the config leaves out
+    fixed: Collection[str] = ()  # arguments of its bases that a class chooses, so that nobody gives them
+    options: tuple[type, ...] = ()  # what takes the options, where it is no base
+
+    @property
+    def __signature__(cls) -> inspect.Signature:
+        found: dict[str, inspect.Parameter] = {}
+        passed = False
+        for source in (*cls.__mro__, *cls.options):
+            if "__init__" not in vars(source) or (found and not passed):
+                continue
+            _, *own = inspect.signature(vars(source)["__init__"]).parameters.values()
+            rest = [one for one in own if one.kind in (one.VAR_KEYWORD, one.VAR_POSITIONAL)]
+            passed = bool(rest) or (passed and not own)
+            for one in own:
+                if one not in rest and (source is cls or one.name not in cls.fixed):
+                    found.setdefault(one.name, one)
+        return inspect.Signature(sorted(found.values(), key=lambda one: one.kind))
+
+    def __call__(cls, *given: Any, **named: Any) -> Any:
+        bound = inspect.signature(cls).bind(*given, **named)
+        bound.apply_defaults()
+        made = super().__call__(*given, **named)
+        made.config = {key: value for key, value in bound.arguments.items() if key not in cls.without} | made.config
+        return made
