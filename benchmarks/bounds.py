@@ -18,7 +18,8 @@ import torch
 from gram_ppl.evaluation import bounds
 from gram_ppl.presets import worlds as presets
 from gram_ppl.reporting import pictures
-from gram_ppl.training import fit as train
+from gram_ppl.training.fit import fit
+from gram_ppl.training.trainer import Trainer
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -40,9 +41,9 @@ def main() -> None:
 
     preset = presets.get("sudoku", "cpu", {"beta.last": args.last_beta})
     task, model, guide, objective, options = presets.build(preset, seed=args.seed)
-    defaults = {name: p.default for name, p in inspect.signature(train.fit).parameters.items()}
+    defaults = {name: p.default for name, p in inspect.signature(fit).parameters.items()}
     settings: Any = defaults | options | {"updates": args.updates, "seed": args.seed, "evaluations": 0}
-    trainer = train.Trainer(model, guide, task, objective, settings, "cpu")
+    trainer = Trainer(model, guide, task, objective, settings, "cpu")
     x, y = next(task.batches("validation", args.puzzles, torch.Generator().manual_seed(args.seed)))
 
     rows: list[dict[str, float]] = []

@@ -40,7 +40,7 @@ def fingerprint(task: str, name: str, updates: int, arc: Path | None) -> tuple[s
     if task == "arc":
         changes |= {"task.root": str(arc), "task.only": ["00d62c1b"]}
         if name == "paper":
-            changes |= {"task.canvas": [10, 10], "task.translate": False, "task.only": ["0ca9ddb6"]}
+            changes |= {"task.canvas": 10, "task.translate": False, "task.only": ["0ca9ddb6"]}
     parts = presets.build(presets.get(task, name, changes), seed=0)
     options = parts.fit | {"evaluate_steps": 2}
     with tempfile.TemporaryDirectory() as folder:

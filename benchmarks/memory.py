@@ -26,7 +26,7 @@ from rich.table import Table
 from torch.profiler import ProfilerActivity, profile
 
 import gram_ppl as gp
-from gram_ppl.training.fit import Trainer
+from gram_ppl.training.trainer import Trainer
 
 SUPERVISION = (1, 4, 16, 64)
 BATCH = 64
@@ -78,10 +78,10 @@ def _peak(profiler: Any) -> float:
 
 def _standing(trainer: Trainer) -> float:
     """MB of what is there all the time: weights, their average, the optimiser's moments, the rows in flight."""
-    assert trainer.carry is not None
+    assert trainer.rows.carry is not None
     tensors = [*trainer.segment.state_dict().values(), *trainer.average.state_dict().values()]
     tensors += [value for state in trainer.optimizer.state.values() for value in state.values()]
-    tensors += [trainer.carry.x, trainer.carry.y, *trainer.carry.latent, trainer.carry.age]
+    tensors += [trainer.rows.carry.x, trainer.rows.carry.y, *trainer.rows.carry.latent, trainer.rows.carry.age]
     return sum(tensor.nbytes for tensor in tensors) / 1e6
 
 

@@ -37,7 +37,7 @@ from torch import nn
 import gram_ppl as gp
 from gram_ppl.runtime import precision
 from gram_ppl.runtime.compilation import compiled
-from gram_ppl.training.fit import Trainer
+from gram_ppl.training.trainer import Trainer
 
 SETTINGS = {  # bf16, compiled
     "float32": (False, False),

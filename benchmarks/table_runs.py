@@ -26,9 +26,9 @@ from gram_ppl.runtime import precision
 from gram_ppl.state import Latent
 from gram_ppl.storage import checkpoint
 from gram_ppl.storage.checkpoint import MODEL_FILE
+from gram_ppl.storage.folder import STATE_FILE
 from gram_ppl.tasks.base import Task
 from gram_ppl.training import flops
-from gram_ppl.training.fit import STATE_FILE
 
 CONFIG_FILE, METRICS_FILE = "config.json", "metrics.json"
 

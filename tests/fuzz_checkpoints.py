@@ -17,12 +17,13 @@ import time
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import torch
 
 import gram_ppl as gp
 from gram_ppl.storage import checkpoint
-from gram_ppl.training.fit import Trainer
+from gram_ppl.training.trainer import Trainer
 
 FORBIDDEN = {"os.system", "os.exec", "os.fork", "os.posix_spawn", "subprocess.Popen", "pickle.find_class", "compile",
              "socket.connect", "ctypes.dlopen"}  # fmt: skip
@@ -45,17 +46,13 @@ class Fuzz:
         self.folder = folder
         self.random = random.Random(seed)
         self.task = gp.tasks.Sudoku(box=(2, 2), clues=(4, 8), num_validation=4, num_test=4, pool=20)
-        step = Trainer.step
 
-        def interrupted(trainer: Trainer) -> object:
-            if trainer.update == 2:
+        def interrupt(run: Trainer) -> None:
+            if run.update == 2:
                 signal.raise_signal(signal.SIGINT)
-            return step(trainer)
 
-        Trainer.step = interrupted  # type: ignore[method-assign]
         with suppress(KeyboardInterrupt):
-            self.fit(resume=False)
-        Trainer.step = step  # type: ignore[method-assign]
+            self.fit(resume=False, before_update=interrupt)
         state = (folder / gp.STATE_FILE).read_bytes()
         self.fit(resume=True)  # writes the model
         (folder / gp.STATE_FILE).write_bytes(state)
@@ -64,10 +61,10 @@ class Fuzz:
         self.counts: Counter[str] = Counter()
         self.wrong: list[str] = []
 
-    def fit(self, resume: bool) -> None:
+    def fit(self, resume: bool, **more: Any) -> None:
         model = gp.models.GRAM(self.task.spec, width=8, mixer=gp.nn.Attention(heads=2, rope=True))
         options = {"updates": 4, "batch_size": 8, "evaluations": 2, "heads_every": 2, "progress": False}
-        gp.fit(model, gp.guides.AmortizedGuide(model), self.task, out=self.folder, resume=resume, **options)
+        gp.fit(model, gp.guides.AmortizedGuide(model), self.task, out=self.folder, resume=resume, **options, **more)
 
     def use(self, kind: str, name: str, harmless: bool = False) -> None:
         """Load the model or resume from the state; anything but an error that names the file is wrong, unless the

@@ -20,6 +20,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -28,9 +29,9 @@ import torch
 from safetensors.torch import save_file
 
 import gram_ppl as gp
-from gram_ppl.cli import app
+from gram_ppl.cli import app, training
 from gram_ppl.runtime import precision
-from gram_ppl.training.fit import Trainer
+from gram_ppl.training.trainer import Trainer
 
 
 @contextmanager
@@ -99,31 +100,23 @@ def main() -> None:
     else:
         folder, updates, name, *kill = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3], *sys.argv[4:]
     rank, again = int(os.environ.get("RANK", "0")), int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
-    step = Trainer.step
+    stop_at = int(os.environ.get("STOP_AT", "0"))
 
-    def deadly(self: Trainer) -> Any:
-        if kill and rank == 1 and not again and self.update == int(kill[0]):
+    def hook(run: Trainer) -> None:
+        if kill and rank == 1 and not again and run.update == int(kill[0]):
             os.kill(os.getpid(), signal.SIGKILL)
-        return step(self)
+        if run.update and run.update == stop_at:
+            run.shares.wait()
+            sys.exit(0)
 
-    Trainer.step = deadly  # type: ignore[method-assign]
     if sys.argv[1] == "gram-ppl":
-        app(sys.argv[2:])
+        with mock.patch.object(training, "fit", partial(gp.fit, before_update=hook)):
+            app(sys.argv[2:])
     if name == "kinds":
         for name in KINDS:
             save_file(kind(name, updates), folder / f"{name}-{rank}.safetensors")
         return
-    stopped_at = int(os.environ.get("STOP_AT", "0"))
-    store = Trainer.store
-
-    def stop(self: Trainer, folder: Path) -> None:
-        store(self, folder)
-        if self.update == stopped_at:
-            self.shares.wait()
-            sys.exit(0)
-
-    Trainer.store = stop  # type: ignore[method-assign]
-    weights, history = fit(folder, updates, resume=None)
+    weights, history = fit(folder, updates, resume=None, before_update=hook)
     save_file({key: value.contiguous() for key, value in weights.items()}, folder / f"{name}-{rank}.safetensors")
     (folder / f"{name}-{rank}.json").write_text(json.dumps([list(record) for record in history]))
 

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,11 +21,10 @@ from typer.testing import CliRunner
 
 import gram_ppl as gp
 from gram_ppl.cli import app
-from gram_ppl.program.objective import Segment
 from gram_ppl.storage import checkpoint
 from gram_ppl.storage import folder as run_folder
+from gram_ppl.storage.folder import STATE_FILE
 from gram_ppl.training import interrupt
-from gram_ppl.training.fit import STATE_FILE, Trainer
 
 ROOT = Path(__file__).resolve().parents[1]
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
@@ -44,17 +44,16 @@ def fit(task, out=None, resume=False, **changes):
     return gp.fit(model, guide, task, out=out, resume=resume, **SETTINGS | changes)
 
 
-def at_update(monkeypatch, number, act):
-    """``act()`` in the middle of one update, counted from 0; once, so that a resumed run is left alone."""
-    step, pending = Trainer.step, [number]
+def at_update(number, act):
+    """A hook: ``act()`` before one update, counted from 0; once, so that a resumed run is left alone."""
+    pending = [number]
 
-    def watched(self):
-        if pending and self.update == pending[0]:
+    def watch(run):
+        if pending and run.update == pending[0]:
             pending.clear()
             act()
-        return step(self)
 
-    monkeypatch.setattr(Trainer, "step", watched)
+    return {"before_update": watch}
 
 
 def content(folder):
@@ -88,13 +87,11 @@ def handlers():
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_stops_after_the_update_in_flight_and_nothing_is_lost(
-    task, uninterrupted, tmp_path, monkeypatch, signum
-):
+def test_a_signal_stops_after_the_update_in_flight_and_nothing_is_lost(task, uninterrupted, tmp_path, signum):
     before = handlers()
-    at_update(monkeypatch, 7, lambda: signal.raise_signal(signum))
+    hook = at_update(7, lambda: signal.raise_signal(signum))
     with pytest.raises(interrupt.Stopped, match=r"after update 8 of 12.*resume=True goes on") as stopped:
-        fit(task, tmp_path)
+        fit(task, tmp_path, **hook)
     assert str(tmp_path) in str(stopped.value)
     assert stopped.value.signum == signum
     assert handlers() == before
@@ -105,39 +102,39 @@ def test_a_signal_stops_after_the_update_in_flight_and_nothing_is_lost(
     assert_same_run(uninterrupted, tmp_path)
 
 
-def test_a_signal_in_the_last_update_stops_too(task, uninterrupted, tmp_path, monkeypatch):
-    at_update(monkeypatch, 11, lambda: signal.raise_signal(signal.SIGTERM))
+def test_a_signal_in_the_last_update_stops_too(task, uninterrupted, tmp_path):
+    hook = at_update(11, lambda: signal.raise_signal(signal.SIGTERM))
     with pytest.raises(interrupt.Stopped, match="after update 12 of 12"):
-        fit(task, tmp_path)
+        fit(task, tmp_path, **hook)
     fit(task, tmp_path, resume=True)
     assert_same_run(uninterrupted, tmp_path)
 
 
-def test_a_second_interrupt_stops_at_once_and_a_second_termination_changes_nothing(task, tmp_path, monkeypatch):
+def test_a_second_interrupt_stops_at_once_and_a_second_termination_changes_nothing(task, tmp_path):
     before = handlers()
-    at_update(monkeypatch, 7, lambda: [signal.raise_signal(signal.SIGINT) for _ in range(2)])
+    hook = at_update(7, lambda: [signal.raise_signal(signal.SIGINT) for _ in range(2)])
     with pytest.raises(KeyboardInterrupt) as stopped:
-        fit(task, tmp_path)
+        fit(task, tmp_path, **hook)
     assert not isinstance(stopped.value, interrupt.Stopped)
     assert handlers() == before
     assert checkpoint.read(tmp_path / STATE_FILE)[1]["update"] == 5
-    at_update(monkeypatch, 7, lambda: [signal.raise_signal(signal.SIGTERM) for _ in range(2)])
+    hook = at_update(7, lambda: [signal.raise_signal(signal.SIGTERM) for _ in range(2)])
     with pytest.raises(interrupt.Stopped, match="after update 8"):
-        fit(task, tmp_path, resume=True)
+        fit(task, tmp_path, resume=True, **hook)
 
 
-def test_without_a_folder_signals_act_as_ever(task, monkeypatch):
-    at_update(monkeypatch, 1, lambda: signal.raise_signal(signal.SIGINT))
+def test_without_a_folder_signals_act_as_ever(task):
+    hook = at_update(1, lambda: signal.raise_signal(signal.SIGINT))
     with pytest.raises(KeyboardInterrupt) as stopped:
-        fit(task)
+        fit(task, **hook)
     assert not isinstance(stopped.value, interrupt.Stopped)
 
 
-def test_ignored_signals_stay_ignored(task, uninterrupted, tmp_path, monkeypatch):
+def test_ignored_signals_stay_ignored(task, uninterrupted, tmp_path):
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell does for what runs in its background
     try:
-        at_update(monkeypatch, 3, lambda: signal.raise_signal(signal.SIGINT))
-        fit(task, tmp_path)
+        hook = at_update(3, lambda: signal.raise_signal(signal.SIGINT))
+        fit(task, tmp_path, **hook)
     finally:
         signal.signal(signal.SIGINT, before)
     assert_same_run(uninterrupted, tmp_path)
@@ -169,7 +166,8 @@ def test_an_error_comes_before_a_request(tmp_path):
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_the_command_names_the_command_that_goes_on(tmp_path, monkeypatch, signum, code):
     folder = tmp_path / "a run"
-    at_update(monkeypatch, 3, lambda: signal.raise_signal(signum))
+    hook = at_update(3, lambda: signal.raise_signal(signum))
+    monkeypatch.setattr("gram_ppl.cli.training.fit", partial(gp.fit, **hook))
     call = CliRunner().invoke
     stopped = call(app, ["train", "sudoku", "--updates", "6", "--out", str(folder), *TINY, "--json"])
     assert (stopped.exit_code, stopped.stdout) == (code, "")
@@ -203,13 +201,16 @@ def example(name):
 def test_examples_name_the_command_that_goes_on(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["examples/queens_svi.py", "--n", "5"])
-    at_update(monkeypatch, 2, lambda: signal.raise_signal(signal.SIGTERM))
+    hook = at_update(2, lambda: signal.raise_signal(signal.SIGTERM))
+    whole = gp.fit
+    monkeypatch.setattr(gp, "fit", partial(whole, **hook))
     with pytest.raises(SystemExit) as stopped:
         example("queens_svi")(n=5, updates=6)
     assert stopped.value.code == 143
     assert "after update 3 of 6; this goes on: " in (said := capsys.readouterr().err)
     assert said.endswith(" examples/queens_svi.py --n 5 --resume\n")
-    at_update(monkeypatch, 2, lambda: signal.raise_signal(signal.SIGINT))
+    hook = at_update(2, lambda: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr(gp, "fit", partial(whole, **hook))
     with pytest.raises(SystemExit) as stopped:
         example("sudoku_svi")(updates=6, held_out=20, samples=1, steps=1)
     assert stopped.value.code == 130
@@ -254,20 +255,16 @@ FORKS = """
 import os, sys, traceback
 import torch._dynamo
 import gram_ppl as gp
-from gram_ppl.training.fit import Trainer
 
 def run(folder, updates, resume):
     task = gp.tasks.Sudoku(box=(2, 2), clues=(4, 8), num_validation=10, num_test=10)
     model = gp.models.GRAM(task.spec, width=8, mixer=gp.nn.Attention(heads=2))
-    step = Trainer.step
-    def first(trainer):
-        found = step(trainer)
-        print("begins", flush=True)
-        Trainer.step = step
-        return found
-    Trainer.step = first
+    began = []
+    def tell(trainer):
+        if trainer.update and not began:
+            began.append(print("begins", flush=True))
     gp.fit(model, gp.guides.AmortizedGuide(model), task, out=folder, resume=resume == "True", updates=int(updates),
-           batch_size=8, evaluations=4, heads_every=5, checkpoint_every=1, progress=False)
+           batch_size=8, evaluations=4, heads_every=5, checkpoint_every=1, progress=False, before_update=tell)
 
 for line in sys.stdin:
     child = os.fork()
@@ -450,7 +447,7 @@ def assert_refused(error, folder, cause):
     assert [path for path in folder.iterdir() if path.name.endswith(".tmp")] == []
 
 
-def test_a_disk_that_fills_up_leaves_the_old_checkpoint_whole(task, uninterrupted, small_disk, monkeypatch):
+def test_a_disk_that_fills_up_leaves_the_old_checkpoint_whole(task, uninterrupted, small_disk):
     folder, ballast = small_disk / "run", small_disk / "ballast"
 
     def fill():
@@ -458,9 +455,9 @@ def test_a_disk_that_fills_up_leaves_the_old_checkpoint_whole(task, uninterrupte
             while True:
                 file.write(bytes(4096))
 
-    at_update(monkeypatch, 7, fill)
+    hook = at_update(7, fill)
     with pytest.raises(OSError, match="No space left") as failed:
-        fit(task, folder)
+        fit(task, folder, **hook)
     assert_refused(failed.value, folder, "No space left on device")
     with pytest.raises(OSError, match="No space left") as failed:  # a further try does no harm
         fit(task, folder, resume=True)
@@ -470,12 +467,12 @@ def test_a_disk_that_fills_up_leaves_the_old_checkpoint_whole(task, uninterrupte
     assert_same_run(uninterrupted, folder)
 
 
-def test_a_file_that_may_not_grow_leaves_the_old_checkpoint_whole(task, uninterrupted, tmp_path, monkeypatch):
+def test_a_file_that_may_not_grow_leaves_the_old_checkpoint_whole(task, uninterrupted, tmp_path):
     limit = limited_files(20_000)
-    at_update(monkeypatch, 7, limit.__enter__)
+    hook = at_update(7, limit.__enter__)
     try:
         with pytest.raises(OSError, match="could not be written") as failed:
-            fit(task, tmp_path)
+            fit(task, tmp_path, **hook)
     finally:
         limit.__exit__(None, None, None)
     assert failed.value.errno == 27
@@ -498,41 +495,39 @@ def test_a_full_disk_on_the_command_line(small_disk):
 # Too little memory ----------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def little_memory(monkeypatch):
-    """Segments of more than 6 rows don't fit."""
-    forward = Segment.forward
+def little_memory(run):
+    """A hook: segments of more than 6 rows don't fit."""
 
-    def bounded(self, x, y, **options):
-        if len(y) > 6:
+    def bounded(segment, args):
+        if len(args[1]) > 6:
             raise torch.OutOfMemoryError(
                 "CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total capacity of"
             )
-        return forward(self, x, y, **options)
 
-    monkeypatch.setattr(Segment, "forward", bounded)
+    run.segment.register_forward_pre_hook(bounded)
 
 
 @pytest.mark.parametrize(("batch_size", "advice"), [(64, 32), (36, 16), (12, 4), (8, 4)])
-def test_too_little_memory_says_which_batch_size_to_try(task, little_memory, batch_size, advice):
+def test_too_little_memory_says_which_batch_size_to_try(task, batch_size, advice):
     sentence = rf"update 0: out of memory with batch_size={batch_size}: try batch_size={advice}, .*no checkpoint"
     with pytest.raises(torch.OutOfMemoryError, match=sentence) as failed:
-        fit(task, batch_size=batch_size)
+        fit(task, batch_size=batch_size, before_update=little_memory)
     assert "Tried to allocate" in str(failed.value.__cause__)
     if advice <= 6:
-        fit(task, batch_size=advice, updates=2)
+        fit(task, batch_size=advice, updates=2, before_update=little_memory)
 
 
-def test_too_little_memory_for_the_smallest_batch_and_in_mid_run(task, tmp_path, monkeypatch):
+def test_too_little_memory_for_the_smallest_batch_and_in_mid_run(task, tmp_path):
     def fail():
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    at_update(monkeypatch, 7, fail)
+    hook = at_update(7, fail)
     with pytest.raises(torch.OutOfMemoryError, match=r"smallest batch size.*state\.safetensors, update 5"):
-        fit(task, tmp_path, batch_size=4)
+        fit(task, tmp_path, batch_size=4, **hook)
 
 
-def test_too_little_memory_on_the_command_line(little_memory, tmp_path):
+def test_too_little_memory_on_the_command_line(monkeypatch, tmp_path):
+    monkeypatch.setattr("gram_ppl.cli.training.fit", partial(gp.fit, before_update=little_memory))
     done = CliRunner().invoke(app, ["train", "sudoku", "--updates", "3", "--out", str(tmp_path), *TINY])
     assert (done.exit_code, done.stdout) == (2, "")
     assert done.stderr.startswith("error: update 0: out of memory with batch_size=64: try batch_size=32")

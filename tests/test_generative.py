@@ -117,6 +117,10 @@ def test_training_learns_saves_loads_and_resumes(name: str, task: gp.tasks.Sudok
         )
         return model, history
 
+    def interrupt(run: Any) -> None:
+        if run.update == 40:  # the second state has been written
+            raise KeyboardInterrupt
+
     model, history = train(tmp_path / "whole")
     assert history[-1].loss < 0.9 * history[0].loss
     loaded, made, _ = gp.load(tmp_path / "whole")
@@ -130,7 +134,7 @@ def test_training_learns_saves_loads_and_resumes(name: str, task: gp.tasks.Sudok
     assert torch.equal(one.tokens, two.tokens)
     assert torch.equal(one.tokens, chunked.tokens)
     with pytest.raises(KeyboardInterrupt):
-        _interrupted(train, tmp_path / "cut")
+        train(tmp_path / "cut", checkpoint_every=20, before_update=interrupt)
     again, _ = train(tmp_path / "cut", checkpoint_every=20, resume=True)
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
 
@@ -494,22 +498,3 @@ def test_pictures(name: str) -> None:
     loss, _ = objective()(model, guide(model))(None, y)
     loss.backward()
     assert gp.generate(model, num_samples=3).shape == (3, 64)
-
-
-def _interrupted(train: Any, folder: Path) -> None:
-    """Train until the second checkpoint has been written."""
-    written = 0
-    store = gp.train.Trainer.store
-
-    def stop(self: Any, folder: Path) -> None:
-        nonlocal written
-        store(self, folder)
-        written += 1
-        if written == 2:
-            raise KeyboardInterrupt
-
-    gp.train.Trainer.store = stop  # type: ignore[method-assign]
-    try:
-        train(folder, checkpoint_every=20)
-    finally:
-        gp.train.Trainer.store = store  # type: ignore[method-assign]

@@ -22,7 +22,7 @@ from gram_ppl.reporting.pictures.convergence import spread
 from gram_ppl.reporting.pictures.landscape import loss
 from gram_ppl.reporting.pictures.scaling import doubling
 from gram_ppl.state import Rollouts
-from gram_ppl.training.fit import Record
+from gram_ppl.training.record import Record
 
 TASK = gp.tasks.Sudoku((2, 2), (4, 8), num_validation=4, num_test=6)
 TWO = TASK.parse("1234 34.. 2143 43..")  # the last two rows or columns may be swapped: two solutions

@@ -25,8 +25,9 @@ from gram_ppl.models import HRM, TRM, Direct, LoopedTransformer
 from gram_ppl.nn import Attention
 from gram_ppl.program.poutine import ExtraNoise
 from gram_ppl.runtime.precision import fast
+from gram_ppl.storage.folder import STATE_FILE
 from gram_ppl.tasks import Spec
-from gram_ppl.training.fit import STATE_FILE, Trainer
+from gram_ppl.training.trainer import Trainer
 
 ROWS, LENGTH, WIDTH = 4, 6, 8
 SPEC = Spec(LENGTH, 4, LENGTH, 5)
@@ -319,7 +320,7 @@ def test_rows_that_halted_or_are_old_are_replaced_in_order(task: gp.tasks.Sudoku
     replaced = set()
     for _ in range(12):
         run.step()
-        carry = run.carry
+        carry = run.rows.carry
         assert carry is not None
         assert torch.equal(carry.x, torch.stack([x for x, _ in rows]))
         assert torch.equal(carry.y, torch.stack([y for _, y in rows]))
@@ -330,10 +331,10 @@ def test_rows_that_halted_or_are_old_are_replaced_in_order(task: gp.tasks.Sudoku
         assert carry.done.tolist() == done
         starts = run.segment.model.initial(8).h
         before, ended = carry.latent.h.clone(), carry.done.clone()
-        following = Trainer._next(run)  # what the next update will see
+        following = run.rows.next(run.update)  # what the next update will see
         assert torch.equal(following.latent.h[ended], starts[ended])
         assert torch.equal(following.latent.h[~ended], before[~ended])
-        run.carry = following._replace(done=torch.zeros(8, dtype=torch.bool))
+        run.rows.carry = following._replace(done=torch.zeros(8, dtype=torch.bool))
         for row in range(8):
             if done[row]:
                 rows[row], ages[row] = puzzles[used], 0
@@ -344,9 +345,7 @@ def test_rows_that_halted_or_are_old_are_replaced_in_order(task: gp.tasks.Sudoku
 
 
 @halting
-def test_resume_with_refilled_rows_is_exact(
-    name: str, task: gp.tasks.Sudoku, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_resume_with_refilled_rows_is_exact(name: str, task: gp.tasks.Sudoku, tmp_path: Path) -> None:
     def fresh(seed: int = 0) -> Any:
         model = build(name, task.spec, layers=1, exploration=0.5, seed=seed)
         nn.init.normal_(model.q.weight, generator=torch.Generator().manual_seed(1))
@@ -358,18 +357,14 @@ def test_resume_with_refilled_rows_is_exact(
     settings["progress"] = False
     whole = fresh()
     history = gp.fit(whole, Empty(whole), task, out=tmp_path / "whole", **settings)
-    step = Trainer.step
 
-    def interrupted(self: Trainer) -> Any:
-        if self.update == 10:
+    def interrupt(run: Trainer) -> None:
+        if run.update == 10:
             raise InterruptedError
-        return step(self)
 
-    monkeypatch.setattr(Trainer, "step", interrupted)
     cut = fresh()
     with pytest.raises(InterruptedError):
-        gp.fit(cut, Empty(cut), task, out=tmp_path / "cut", **settings)
-    monkeypatch.undo()
+        gp.fit(cut, Empty(cut), task, out=tmp_path / "cut", before_update=interrupt, **settings)
     torch.manual_seed(99)  # whatever happened in between
     again = fresh(seed=5)
     resumed = gp.fit(again, Empty(again), task, out=tmp_path / "cut", resume=True, **settings)

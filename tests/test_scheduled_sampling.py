@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,8 @@ from torch import nn
 
 import gram_ppl as gp
 from gram_ppl.runtime import precision
-from gram_ppl.training.fit import Trainer
 from gram_ppl.training.scheduled_sampling import Redraw
+from gram_ppl.training.trainer import Trainer
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -102,25 +103,19 @@ def test_answers_are_drawn_from_bayes_rule(task: gp.tasks.Sudoku) -> None:
 
 
 def test_rows_in_flight_have_solutions_that_change_and_a_run_without_does_not_go_on(
-    task: gp.tasks.Sudoku, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    task: gp.tasks.Sudoku, tmp_path: Path
 ) -> None:
-    step, answers = Trainer.step, []
+    carried: list[tuple[torch.Tensor, ...]] = []
 
-    def watched(self: Trainer) -> Any:
-        before = None if self.carry is None else self.carry.y.clone()
-        record = step(self)
-        carry = self.carry
-        assert carry is not None
-        assert task.verify(carry.x, carry.y).all()
-        if before is not None:
-            answers.append((carry.age > 1) & (carry.y != before).any(-1))
-        return record
+    def watch(run: Trainer) -> None:
+        if (carry := run.rows.carry) is not None:
+            assert task.verify(carry.x, carry.y).all()
+            carried.append((carry.y.clone(), carry.age.clone()))
 
-    monkeypatch.setattr(Trainer, "step", watched)
-    gp.fit(*tiny(task), task, out=tmp_path, **SETTINGS)
-    assert torch.stack(answers).any()
-
-    monkeypatch.undo()
+    gp.fit(*tiny(task), task, out=tmp_path, before_update=watch, **SETTINGS)
+    assert len(carried) == SETTINGS["updates"] - 1
+    changed = [(age > 1) & (y != before).any(-1) for (before, _), (y, age) in pairwise(carried)]
+    assert torch.stack(changed).any()
     with pytest.raises(gp.CheckpointError, match="scheduled_sampling"):
         gp.fit(*tiny(task), task, out=tmp_path, resume=True, **SETTINGS | {"scheduled_sampling": 0.0})
 

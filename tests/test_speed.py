@@ -15,8 +15,7 @@ import gram_ppl as gp
 from gram_ppl.runtime.clocks import DeviceClock
 from gram_ppl.runtime.compilation import compiled
 from gram_ppl.runtime.precision import fast, send
-from gram_ppl.training import fit as train
-from gram_ppl.training.fit import Trainer
+from gram_ppl.training.trainer import Trainer
 
 CPU = torch.device("cpu")
 
@@ -77,8 +76,7 @@ def test_an_update_on_cuda_reads_no_scalar_of_the_device(
     run.step()
     if tracked:
         run.clock = DeviceClock(object)  # of events that cannot be read
-    monkeypatch.setattr(train, "fast", lambda _: fast(CPU))
-    monkeypatch.setattr(train, "send", lambda tensor, _: tensor)
+    monkeypatch.setattr("gram_ppl.training.trainer.fast", lambda _: fast(CPU))
     run.device = torch.device("cuda")  # every branch of an update is that of CUDA, on tensors of the CPU
     with Reads() as reads:
         for _ in range(3):
@@ -107,19 +105,17 @@ def test_compilation_ends_with_its_block_and_leaves_state_and_copies_alone(task:
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method`:DeprecationWarning")
-def test_fit_compiles_where_it_is_asked_to(task: gp.tasks.Sudoku, monkeypatch: Any) -> None:
+def test_fit_compiles_where_it_is_asked_to(task: gp.tasks.Sudoku) -> None:
     seen: list[bool] = []
-    step = Trainer.step
 
-    def watched(self: Trainer) -> Any:
-        core: Any = self.segment.model.core  # type: ignore[union-attr]
+    def watched(run: Trainer) -> None:
+        core: Any = run.segment.model.core  # type: ignore[union-attr]
         seen.append(core._compiled_call_impl is not None)
         core._compiled_call_impl = None  # the program itself is compiled in the slow test
-        return step(self)
 
-    monkeypatch.setattr(Trainer, "step", watched)
+    settings: dict[str, Any] = {"updates": 1, "batch_size": 8, "evaluations": 0, "progress": False, "device": "cpu"}
     for compile in (True, False, None):
-        gp.fit(*tiny(task), task, updates=1, batch_size=8, evaluations=0, progress=False, device="cpu", compile=compile)
+        gp.fit(*tiny(task), task, **settings, compile=compile, before_update=watched)
     assert seen == [True, False, False]
 
 

@@ -6,8 +6,10 @@ import importlib.util
 import json
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import accelerate.tracking
@@ -21,7 +23,8 @@ from gram_ppl.cli import app
 from gram_ppl.runtime import clocks
 from gram_ppl.runtime.compilation import eager
 from gram_ppl.training import flops, tracking
-from gram_ppl.training.fit import Record, Trainer
+from gram_ppl.training.record import Record
+from gram_ppl.training.trainer import Trainer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
@@ -109,15 +112,14 @@ def test_the_parts_make_the_step_and_the_step_the_speed(task: gp.tasks.Sudoku) -
     assert sum(values["time/step"] for _, values in tracker.logged) < passed
 
 
-def test_times_are_those_since_the_record_before(task: gp.tasks.Sudoku, monkeypatch: Any) -> None:
-    draw = Trainer._next
+def test_times_are_those_since_the_record_before(task: gp.tasks.Sudoku) -> None:
+    class Slow(gp.tasks.Sudoku):
+        def batches(self, *args: Any) -> Iterator[gp.Batch]:
+            for number, batch in enumerate(super().batches(*args), 1):
+                time.sleep(0.05 if number > 7 else 0)  # four for the first update, one for each further one
+                yield batch
 
-    def slow(self: Trainer) -> Any:
-        time.sleep(0.05 if self.update >= 4 else 0)
-        return draw(self)
-
-    monkeypatch.setattr(Trainer, "_next", slow)
-    tracker = Memory()
+    task, tracker = Slow(**task.config), Memory()
     run(task, tracker=tracker, evaluations=0, heads_every=None)
     assert [values["time/data"] >= 0.05 for _, values in tracker.logged] == [False] * 4 + [True] * 4
     assert all(values["time/forward"] < 0.05 for _, values in tracker.logged[1:])
@@ -141,7 +143,7 @@ def test_a_resumed_run_goes_on_logging(task: gp.tasks.Sudoku, tmp_path: Path) ->
 
 def test_the_mean_of_a_longer_window(task: gp.tasks.Sudoku) -> None:
     class Told:
-        settings, device = {"batch_size": 6}, CPU
+        rows, device = SimpleNamespace(batch_size=6), CPU
         clock = clocks.WallClock()
 
     Told.clock.updates, Told.clock.seconds = 4, {"data": 2.0, "forward": 6.0}
@@ -221,8 +223,8 @@ def test_products_counted_on_few_rows_are_those_of_an_update(task: gp.tasks.Sudo
         trainer.step()
     gradients = [None if p.grad is None else p.grad.clone() for p in trainer.segment.parameters()]
     random = torch.get_rng_state()
-    assert trainer.carry is not None
-    found = flops.count(trainer.segment, *trainer.carry[:4])
+    assert trainer.rows.carry is not None
+    found = flops.count(trainer.segment, *trainer.rows.carry[:4])
     assert found == products.flop
     assert counter is None or found == counter.get_total_flops()
     assert torch.equal(torch.get_rng_state(), random)

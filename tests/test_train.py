@@ -16,7 +16,9 @@ from safetensors.torch import load_file
 import gram_ppl as gp
 from gram_ppl.heads import Heads
 from gram_ppl.program.objective import LogLinear
-from gram_ppl.training.fit import STATE_FILE, Trainer, _rate
+from gram_ppl.storage.folder import STATE_FILE
+from gram_ppl.training.optimizer import rate
+from gram_ppl.training.trainer import Trainer
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -47,7 +49,7 @@ def test_the_same_seed_is_the_same_run_and_another_is_not(task):
 
 
 @pytest.mark.parametrize("options", [{}, {"heads_every": 2}, {"scheduled_sampling": 0.5}], ids=str)
-def test_resume_equals_the_uninterrupted_run(task, tmp_path, monkeypatch, options):
+def test_resume_equals_the_uninterrupted_run(task, tmp_path, options):
     settings = {"updates": 20, "batch_size": 8, "evaluations": 4, "checkpoint_every": 3, "progress": False} | options
     model, guide = tiny(task)
     whole = gp.fit(model, guide, task, out=tmp_path / "whole", **settings)
@@ -55,17 +57,12 @@ def test_resume_equals_the_uninterrupted_run(task, tmp_path, monkeypatch, option
     class Interrupt(Exception):
         pass
 
-    step = Trainer.step
-
-    def interrupted(self):
-        if self.update == 11:
+    def interrupt(run):
+        if run.update == 11:
             raise Interrupt
-        return step(self)
 
-    monkeypatch.setattr(Trainer, "step", interrupted)
     with pytest.raises(Interrupt):
-        gp.fit(*tiny(task), task, out=tmp_path / "cut", **settings)
-    monkeypatch.undo()
+        gp.fit(*tiny(task), task, out=tmp_path / "cut", before_update=interrupt, **settings)
     torch.manual_seed(99)  # whatever happened in between
     again, its_guide = tiny(task, seed=5)
     again.config["seed"] = 0
@@ -131,7 +128,7 @@ def test_rows_move_on_and_the_oldest_group_is_replaced(task):
     fresh = list(islice(task.batches("train", 2, torch.Generator().manual_seed(3)), 8))
     for update in range(5):
         trainer.step()
-        x = trainer.carry.x.view(4, 2, -1)
+        x = trainer.rows.carry.x.view(4, 2, -1)
         for group in range(4):
             # the first four batches fill the rows, then update u puts batch 3 + u into group u mod 4
             replaced = [u for u in range(1, update + 1) if u % 4 == group]
@@ -169,10 +166,10 @@ def test_only_linear_weights_are_decayed(task):
 
 def test_learning_rate_schedule():
     settings = {"updates": 100, "warmup": 10, "decay": 0.5, "final": 0.1}
-    assert _rate(0, settings) == pytest.approx(0.1)
-    assert _rate(9, settings) == _rate(49, settings) == 1.0
-    assert _rate(75, settings) == pytest.approx(0.1 + 0.9 * 0.5)
-    assert _rate(99, settings) == pytest.approx(0.1 + 0.9 * 0.02)
+    assert rate(0, settings) == pytest.approx(0.1)
+    assert rate(9, settings) == rate(49, settings) == 1.0
+    assert rate(75, settings) == pytest.approx(0.1 + 0.9 * 0.5)
+    assert rate(99, settings) == pytest.approx(0.1 + 0.9 * 0.02)
 
 
 def full(settings):
@@ -185,18 +182,15 @@ def full(settings):
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(task, tmp_path, monkeypatch, bad):
-    step = Trainer.step
-
-    def poisoned(self):
-        if self.update == 7:
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(task, tmp_path, bad):
+    def poison(run):
+        if run.update == 7:
             with torch.no_grad():
-                self.segment.model.guidance.down.weight[0, 0] = bad
-        return step(self)
+                run.segment.model.guidance.down.weight[0, 0] = bad
 
-    monkeypatch.setattr(Trainer, "step", poisoned)
+    settings = {"updates": 12, "batch_size": 8, "checkpoint_every": 5, "progress": False}
     with pytest.raises(gp.NonFiniteLoss, match=r"update 7.*site 'eps_0_0'.*state.safetensors, update 5"):
-        gp.fit(*tiny(task), task, updates=12, batch_size=8, out=tmp_path, checkpoint_every=5, progress=False)
+        gp.fit(*tiny(task), task, out=tmp_path, before_update=poison, **settings)
     _, document = gp.checkpoint.read(tmp_path / STATE_FILE)
     assert document["update"] == 5
 

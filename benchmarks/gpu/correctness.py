@@ -28,7 +28,8 @@ from gram_ppl.presets import worlds as presets
 from gram_ppl.program.poutine import Temperature
 from gram_ppl.runtime.compilation import compiled
 from gram_ppl.runtime.precision import fast
-from gram_ppl.training.fit import Trainer
+from gram_ppl.training import snapshot
+from gram_ppl.training.trainer import Trainer
 
 CPU = torch.device("cpu")
 MADE = [name for name, (_, _, needs) in WORLDS.items() if not needs]  # worlds that need no data
@@ -161,10 +162,10 @@ def same_seed(device: torch.device, tiny: bool) -> dict[str, Any]:
         run = trainer(device, updates)
         for _ in range(updates // 2):
             run.step()
-        run.store(Path(folder))
+        snapshot.store(run, Path(folder))
         run = trainer(device, updates)
         torch.manual_seed(99)
-        run.restore(Path(folder))
+        snapshot.restore(run, Path(folder))
         while run.update < updates:
             run.step()
     gaps = [difference(end, ends[0]) for end in (ends[1], weights(run))]

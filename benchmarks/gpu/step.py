@@ -25,7 +25,7 @@ from gram_ppl.presets import worlds as presets
 from gram_ppl.runtime import precision
 from gram_ppl.runtime.compilation import compiled
 from gram_ppl.training import flops
-from gram_ppl.training.fit import Trainer
+from gram_ppl.training.trainer import Trainer
 
 SETTINGS = {"bf16 compiled": (True, True), "bf16": (True, False), "float32": (False, False)}
 
@@ -46,9 +46,9 @@ def trainer(name: str, batch: int | None, tiny: bool, device: torch.device) -> T
 def measure(run: Trainer, updates: int, compile: bool, device: torch.device) -> dict[str, Any]:
     """Seconds, examples per second, peak memory and flops of an update."""
     run.step()
-    assert run.carry is not None
+    assert run.rows.carry is not None
     row: dict[str, Any] = {"batch": run.settings["batch_size"]}
-    row["tflop"] = flops.count(run.segment, *run.carry[:4]) / 1e12
+    row["tflop"] = run.flops() / 1e12
     with compiled(run.segment.model) if compile else nullcontext():
         start = time.perf_counter()
         for _ in range(5):

@@ -24,8 +24,8 @@ from table_runs import Run, perform
 from worlds import WORLDS, thousand, world
 
 from gram_ppl.storage import checkpoint
+from gram_ppl.storage.folder import STATE_FILE
 from gram_ppl.tasks.sudoku.csv import locate
-from gram_ppl.training.fit import STATE_FILE
 
 NOT_FINISHED = 75
 

@@ -13,9 +13,9 @@ from ..inference import rollout as infer
 from ..presets import worlds as presets
 from ..reporting import tables as report
 from ..runtime.processes import main_process, restarted
-from ..storage.folder import locked
+from ..storage.folder import STATE_FILE, locked
 from ..training import tracking
-from ..training.fit import STATE_FILE, fit
+from ..training.fit import fit
 from ..training.interrupt import resumable
 from .folders import RUN_FILE, Measurement, answering, settings_of
 from .measuring import measure

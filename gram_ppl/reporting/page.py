@@ -17,8 +17,9 @@ from ..inference.depths import rollouts_by_depth
 from ..state import Batch, Rollouts
 from ..storage import checkpoint
 from ..storage.checkpoint import CheckpointError
+from ..storage.folder import STATE_FILE
 from ..tasks.base import Task
-from ..training.fit import STATE_FILE, History, Record
+from ..training.record import History, Record
 from . import pictures
 
 PICTURES = "report"  # the folder of pictures within the run's folder

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from ..runtime.processes import main_process
 from ..tasks.base import Task
-from ..training.fit import History, NonFiniteLoss
+from ..training.errors import NonFiniteLoss
+from ..training.record import History
 from .page import page as page
 from .pictures import training_curves as training_curves
 

@@ -41,6 +41,7 @@ MOVED = {
 # Modules that became several: what one lacks is looked for in the others.
 PARTS = {
     "gram_ppl.heads": "training.fit_heads evaluation.calibration",
+    "gram_ppl.training.fit": "training.trainer training.record training.rows training.errors",
     "gram_ppl.models.encoders": "models.encoders.tokens",
     "gram_ppl.tasks.base": "tasks.boards",
     "gram_ppl.tasks.maze.data": "tasks.boards",

@@ -195,3 +195,9 @@ def fill(module: nn.Module, state: dict[str, Tensor], path: Path) -> None:
     """
     fits(state, module.state_dict(), path)
     module.load_state_dict(state)
+
+
+def part(tensors: dict[str, Tensor], prefix: str, device: torch.device) -> dict[str, Tensor]:
+    """The tensors whose names begin with a prefix, without it, on a device."""
+    found = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+    return {key: value.to(device) for key, value in found.items()}

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..runtime.processes import Shares
+from ..state import SegmentInfo
 from ..tasks.base import Task
 
 
@@ -59,3 +61,17 @@ class Redraw:
                 weights = own.gather(1, found.T).sum(0).double().softmax(0)
                 y[row] = found[(weights.cumsum(0) < chance[row]).sum().clamp(max=len(found) - 1)]
         return y
+
+    def after(
+        self, model: Any, x: Tensor, y: Tensor, info: SegmentInfo, generator: torch.Generator, shares: Shares
+    ) -> Tensor:
+        """The joint answers ``[B, L_out]`` after a segment, drawn again for rows whose state is the prior's.
+
+        Raises:
+            ValueError: the model has no noise of the prior to go on with, or the task can't list solutions.
+        """
+        if info.from_prior is None:
+            raise ValueError("scheduled_sampling needs a model with a charged noise site that says its proposal")
+        here, chance = shares.here(len(x)), torch.rand(len(x), generator=generator)
+        mine = self(model, x[here], y[here], info.latent.h, info.from_prior, chance[here])
+        return shares.gathered(mine)

@@ -1,7 +1,7 @@
 """The course of a training run as named numbers, to TensorBoard or another tracker: records, speed and memory.
 
 =============================  =================================================================================
-``train/loss``, ``train/kl``…  each field of the :class:`gram_ppl.training.fit.Record`
+``train/loss``, ``train/kl``…  each field of the :class:`gram_ppl.training.record.Record`
 ``validation/accuracy``        of prior rollouts, where it was measured
 ``time/step``                  seconds of an update since the record before, evaluations and checkpoints left out
 ``time/data``…                 its parts: data, forward, backward, optimiser; heads, where they are trained
@@ -59,6 +59,17 @@ class Options:
     project: str = "gram_ppl"
 
 
+class Run(Protocol):
+    """What a tracker needs of a run."""
+
+    clock: Any  # :class:`gram_ppl.runtime.clocks.Clock`, put in for as long as somebody tracks
+    device: torch.device
+    rows: Any  # with ``batch_size``
+
+    def flops(self) -> int:
+        """Floating point operations of an update."""
+
+
 def options(tracker: str | Tracker | Options | None, folder: Path | None) -> Options | None:
     """A tracker with its options, found fit for use; None stays None.
 
@@ -80,12 +91,12 @@ def options(tracker: str | Tracker | Options | None, folder: Path | None) -> Opt
 
 
 @contextmanager
-def tracked(given: Options | None, trainer: Any, folder: Path | None) -> Iterator[Callable[[Any], None]]:
+def tracked(given: Options | None, trainer: Run, folder: Path | None) -> Iterator[Callable[[Any], None]]:
     """Within, the trainer's updates are timed; call what it yields with each record. With None nothing happens.
 
     Args:
         given: what :func:`options` found.
-        trainer: a :class:`gram_ppl.training.fit.Trainer`.
+        trainer: the run.
         folder: of the run; TensorBoard writes to ``tensorboard`` in it.
     """
     if given is None:
@@ -103,7 +114,7 @@ def tracked(given: Options | None, trainer: Any, folder: Path | None) -> Iterato
 
 
 def named(record: Any) -> dict[str, float]:
-    """The fields of a :class:`gram_ppl.training.fit.Record` that are there, by the names that trackers show."""
+    """The fields of a :class:`gram_ppl.training.record.Record` that are there, by the names that trackers show."""
     fields = record._asdict()
     del fields["update"]
     accuracy = {"validation/accuracy": fields.pop("prior_accuracy")}
@@ -115,11 +126,11 @@ class Meter:
     """Speed and memory since it was last read.
 
     Args:
-        trainer: a :class:`gram_ppl.training.fit.Trainer` with a clock.
+        trainer: the run, with a clock.
         peak: TFLOP/s of its device; None for no utilisation.
     """
 
-    def __init__(self, trainer: Any, peak: float | None) -> None:
+    def __init__(self, trainer: Run, peak: float | None) -> None:
         self.trainer = trainer
         self.peak = peak
         self.flops: int | None = None
@@ -129,12 +140,11 @@ class Meter:
         updates, parts = self.trainer.clock.take()
         step = sum(parts.values()) / updates
         values = {"time/step": step} | {f"time/{name}": seconds / updates for name, seconds in parts.items()}
-        values["speed/examples_per_second"] = self.trainer.settings["batch_size"] / step
+        values["speed/examples_per_second"] = self.trainer.rows.batch_size / step
         values["memory/peak_gb"] = peak_memory(self.trainer.device) / 1e9  # before the count, which takes some
         if self.peak is not None:
             if self.flops is None:
-                carry = self.trainer.carry
-                self.flops = flops.count(self.trainer.segment, carry.x, carry.y, carry.latent, carry.age)
+                self.flops = self.trainer.flops()
             values["speed/flops_utilisation"] = self.flops / step / (self.peak * 1e12)
         return values
 

@@ -1,0 +1,119 @@
+"""The rows in flight: which go on, which give way, and the fresh puzzles that take their place."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..runtime.precision import send
+from ..runtime.processes import Shares
+from ..state import Batch, Latent
+from ..storage import checkpoint
+from ..tasks.base import Task
+
+
+class Carry(NamedTuple):
+    """The rows in flight; those done are replaced next, or group g = update mod N_sup where rows don't halt."""
+
+    x: Tensor  # [B, L_in]
+    y: Tensor  # [B, L_out]
+    latent: Latent  # [B, L, D] each
+    age: Tensor  # [B] int64, supervision steps run since the row was filled
+    done: Tensor | None = None  # [B] bool, rows that halted or ran N_sup supervision steps; None where rows don't halt
+
+
+class Rows:
+    """A batch whose rows are at every stage of their trajectory.
+
+    Args:
+        task: gives fresh puzzles.
+        model: the program, with ``initial(batch)`` and ``supervision`` (N_sup).
+        batch_size: B, those of all processes, a multiple of N_sup.
+        generator: its state is the position in the data.
+        shares: x, y and age are joint, the latent is this process's.
+    """
+
+    def __init__(self, task: Task, model: Any, batch_size: int, generator: torch.Generator, shares: Shares) -> None:
+        self.model, self.shares, self.generator = model, shares, generator
+        self.batch_size, self.spec = batch_size, task.spec
+        self.size = batch_size // model.supervision  # of a group of rows of one age
+        self.batches = task.batches("train", self.size, generator)
+        self.carry: Carry | None = None
+        self.spare: Batch | None = None  # fresh puzzles that no row had room for
+
+    def oldest(self, update: int) -> slice:
+        """The group that is replaced before an update where rows don't halt: in its last supervision step before."""
+        first = (update % self.model.supervision) * self.size
+        return slice(first, first + self.size)
+
+    def next(self, update: int) -> Carry:
+        """The rows of an update: the carried ones, some replaced by fresh puzzles at z_0."""
+        if self.carry is None:
+            parts = [next(self.batches) for _ in range(self.model.supervision)]
+            x, y = (send(torch.cat(tensors), self.shares.device) for tensors in zip(*parts, strict=True))
+            latent = Latent(*(state.clone() for state in self.model.initial(len(x) // self.shares.world)))
+            return Carry(x, y, latent, torch.zeros(len(x), dtype=torch.int64, device=x.device))
+        x, y, latent, age, done = self.carry
+        fresh: Any
+        if done is None:
+            fresh, new = self.oldest(update), next(self.batches)
+        else:
+            fresh = done.nonzero()[:, 0]
+            new = self._drawn(len(fresh))
+        x[fresh], y[fresh] = send(new.x, x.device), send(new.y, x.device)
+        here = self.shares.own(fresh, len(x))
+        count = here.stop - here.start if isinstance(here, slice) else len(here)
+        for state, start in zip(latent, self.model.initial(count), strict=True):
+            state[here] = start
+        age[fresh] = 0
+        return Carry(x, y, latent, age)
+
+    def _drawn(self, count: int) -> Batch:
+        """The next puzzles in the order of the batches; what is left of a batch waits for the next call."""
+        parts = [] if self.spare is None else [self.spare]
+        while not parts or sum(len(part.x) for part in parts) < count:
+            parts.append(next(self.batches))
+        x, y = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
+        self.spare = Batch(x[count:], y[count:])
+        return Batch(x[:count], y[:count])
+
+    def state(self) -> dict[str, Tensor]:
+        """What is stored; all processes call."""
+        assert self.carry is not None
+        x, y, latent, age, done = self.carry
+        h, l = (self.shares.gathered(state) for state in latent)
+        found = {"carry.x": x, "carry.y": y, "carry.h": h, "carry.l": l, "carry.age": age}
+        if done is not None:
+            found["carry.done"] = done
+        if self.spare is not None:
+            found |= {"spare.x": self.spare.x, "spare.y": self.spare.y}
+        return found | {"random.data": self.generator.get_state()}
+
+    def load(self, tensors: dict[str, Tensor], path: Any) -> None:
+        """Take what :meth:`state` gave, found in the file ``path``.
+
+        Raises:
+            CheckpointError: tensors of other names, shapes or dtypes.
+        """
+        device = self.shares.device
+        rows, spare = (checkpoint.part(tensors, name, device) for name in ("carry.", "spare."))
+        rows.setdefault("age", rows["x"].new_zeros(len(rows["x"])))  # absent from states of older versions
+        checkpoint.fits(rows, self._like(rows), path)
+        like = {key: rows[key].new_empty(len(value), rows[key].shape[1]) for key, value in spare.items()}
+        checkpoint.fits(spare, like, path)
+        here = self.shares.here(len(rows["x"]))
+        latent = Latent(rows["h"][here], rows["l"][here])
+        self.carry = Carry(rows["x"], rows["y"], latent, rows["age"], rows.get("done"))
+        self.spare = Batch(tensors["spare.x"], tensors["spare.y"]) if spare else None
+        self.generator.set_state(tensors["random.data"])
+
+    def _like(self, rows: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Tensors of the names, shapes and dtypes that rows in flight have; under autocast states may be bfloat16."""
+        age = torch.zeros(self.batch_size, dtype=torch.int64)
+        x, y = (age[:, None].expand(-1, n) for n in (rows["x"].shape[-1] and self.spec.len_in, self.spec.len_out))
+        z: Latent = self.model.initial(self.batch_size)
+        like = {"x": x, "y": y, "h": z.h, "l": z.l, "age": age}
+        like |= {key: like[key].to(rows[key].dtype) for key in ("h", "l") if rows[key].dtype == torch.bfloat16}
+        return like | {"done": age.bool()} if "done" in rows else like
