@@ -18,7 +18,7 @@ import gram_ppl as gp
 from gram_ppl.cli.folders import Measurement
 from gram_ppl.cli.measuring import measure
 from gram_ppl.evaluation import features
-from gram_ppl.inference.rollout import depth
+from gram_ppl.inference.options import depth
 from gram_ppl.inference.select import SELECTORS
 from gram_ppl.presets.worlds import Preset
 from gram_ppl.program.poutine import Temperature

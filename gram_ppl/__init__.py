@@ -4,7 +4,8 @@ from . import guides, models, nn, tasks
 from .evaluation import bounds, features, metrics
 from .evaluation.metrics import tune
 from .inference import halt, select
-from .inference.rollout import generate, rollout, solve, trajectories
+from .inference.rollout import rollout, trajectories
+from .inference.solve import generate, solve
 from .program import poutine
 from .program.denoising import DenoisingELBO
 from .program.guide import Guide

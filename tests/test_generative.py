@@ -20,7 +20,7 @@ from torch.nn.functional import one_hot
 
 import gram_ppl as gp
 from gram_ppl.guides import Empty, Noising, Recognition
-from gram_ppl.inference.rollout import depth
+from gram_ppl.inference.options import depth
 from gram_ppl.models import D3PM, MDLM, VAE, Absorbing, Autoregressive, NodeTokens, Patches, Uniform
 from gram_ppl.nn import Attention, TokenMixing
 from gram_ppl.program.poutine import Temperature

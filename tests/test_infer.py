@@ -17,8 +17,9 @@ import gram_ppl as gp
 from gram_ppl.evaluation import metrics
 from gram_ppl.heads import Heads
 from gram_ppl.inference.halt import Confident, HaltHead, Never, Stable
-from gram_ppl.inference.rollout import MODES, rollout, solve, trajectories
+from gram_ppl.inference.rollout import rollout, trajectories
 from gram_ppl.inference.select import First
+from gram_ppl.inference.solve import MODES, solve
 from gram_ppl.models import GRAM, LearnedNoise, NodeTokens, NoNoise, NoVariance
 from gram_ppl.program.poutine import Anneal, ExtraNoise, Streams, Temperature
 from gram_ppl.runtime.precision import fast

@@ -10,9 +10,9 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from ..evaluation import metrics
-from ..inference.rollout import generate as generated
 from ..inference.rollout import rollout
 from ..inference.select import Selector, distinct
+from ..inference.solve import generate as generated
 from ..program.poutine import Temperature
 from ..reporting import tables as reports
 from ..tasks.base import Task

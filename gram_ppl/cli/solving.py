@@ -10,8 +10,8 @@ import typer
 from rich.console import Console
 from torch import Tensor, nn
 
-from ..inference.rollout import solve as solved
 from ..inference.select import Selector, distinct, verified_answers
+from ..inference.solve import solve as solved
 from ..tasks.base import Task
 from .folders import answering, opened, selector, side_by_side
 from .options import Folder, Json, Mode, Samples, Seed, Select, TestSteps

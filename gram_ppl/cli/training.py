@@ -9,7 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from ..inference import rollout as infer
+from ..inference.rollout import rollout
+from ..inference.solve import generate
 from ..presets import worlds as presets
 from ..reporting import tables as report
 from ..runtime.processes import main_process, restarted
@@ -124,8 +125,8 @@ def _started(folder: Path, asked: dict[str, Any]) -> dict[str, Any]:
 def _draw(parts: presets.Parts, how: Measurement, path: Path) -> None:
     x, options = parts.task.inputs("test")[:SHOWN], how.options()
     if x.shape[1]:
-        y = infer.rollout(parts.model, x, num_samples=1, **options).tokens.cpu()[:, 0]
+        y = rollout(parts.model, x, num_samples=1, **options).tokens.cpu()[:, 0]
     else:
-        y = infer.generate(parts.model, num_samples=SHOWN, steps=how.steps, noise=options["noise"]).cpu()
+        y = generate(parts.model, num_samples=SHOWN, steps=how.steps, noise=options["noise"]).cpu()
     if main_process():
         report.pictures(parts.task, x if x.shape[1] else x[0], y, path)

@@ -84,68 +84,38 @@ def from_weights(log_weights: Tensor, num_particles: int) -> Tensor:
 
 
 def elbo(
-    model: Any,
-    guide: Any,
-    x: Tensor | None,
-    y: Tensor,
-    *,
-    num_particles: int = 100,
-    steps: int | None = None,
-    chunk: int | None = None,
+    model: Any, guide: Any, x: Tensor | None, y: Tensor, *, num_particles: int = 100, **options: int | None
 ) -> Tensor:
     """The bound of eq. 13, ``[B]`` nats: the mean of K log weights.
 
     Plain Monte Carlo, no analytic KL: its error vanishes where the guide is the exact posterior, and with the same
     seed it is never above :func:`iwae`. For arguments and errors see :func:`log_weights`.
     """
-    return from_weights(log_weights(model, guide, x, y, num_particles=num_particles, steps=steps, chunk=chunk), 1)
+    return from_weights(log_weights(model, guide, x, y, num_particles=num_particles, **options), 1)
 
 
 def iwae(
-    model: Any,
-    guide: Any,
-    x: Tensor | None,
-    y: Tensor,
-    *,
-    num_particles: int = 100,
-    steps: int | None = None,
-    chunk: int | None = None,
+    model: Any, guide: Any, x: Tensor | None, y: Tensor, *, num_particles: int = 100, **options: int | None
 ) -> Tensor:
     """The importance-weighted bound with K particles (arXiv 1509.00519), ``[B]`` nats.
 
     One draw of it: its expectation is the bound, a single draw may lie above log p(y | x). For arguments and errors
     see :func:`log_weights`.
     """
-    weights = log_weights(model, guide, x, y, num_particles=num_particles, steps=steps, chunk=chunk)
-    return from_weights(weights, num_particles)
+    return from_weights(log_weights(model, guide, x, y, num_particles=num_particles, **options), num_particles)
 
 
-def log_prob(
-    model: Any,
-    x: Tensor | None,
-    y: Tensor,
-    *,
-    num_samples: int = 1000,
-    steps: int | None = None,
-    chunk: int | None = None,
-) -> Tensor:
+def log_prob(model: Any, x: Tensor | None, y: Tensor, *, num_samples: int = 1000, **options: int | None) -> Tensor:
     """Monte Carlo log p(y | x) = log mean_i p(y | h_T^(i)) over N trajectories of the prior, ``[B]`` nats.
 
     IWAE with the prior as guide: good where a fair share of the trajectories decode to y, far too low where none does.
     For arguments and errors see :func:`log_weights`.
     """
-    return iwae(model, None, x, y, num_particles=num_samples, steps=steps, chunk=chunk)
+    return iwae(model, None, x, y, num_particles=num_samples, **options)
 
 
 def kl(
-    model: Any,
-    guide: Any,
-    x: Tensor | None,
-    y: Tensor,
-    *,
-    num_particles: int = 10,
-    steps: int | None = None,
-    chunk: int | None = None,
+    model: Any, guide: Any, x: Tensor | None, y: Tensor, *, num_particles: int = 10, **options: int | None
 ) -> dict[str, Tensor]:
     """KL(q ‖ p) of each site at which the guide is not the prior, ``[B]`` nats, by name of the site.
 
@@ -155,23 +125,16 @@ def kl(
     names: list[str] = []
 
     def divergences(x: Tensor | None, y: Tensor) -> Tensor:
-        weight, sites = site_terms(model, guide, x, y, steps=steps)
+        weight, sites = site_terms(model, guide, x, y, steps=options.get("steps"))
         names[:] = sites
         return torch.stack([analytic_kl(*site) for site in sites.values()]) if sites else weight.new_zeros(0, len(y))
 
-    found = _fold(divergences, model, x, y, num_particles=num_particles, steps=steps, chunk=chunk).mean(dim=-2)
+    found = _fold(divergences, model, x, y, num_particles=num_particles, **options).mean(dim=-2)
     return dict(zip(names, found, strict=True))
 
 
 def surrogate(
-    model: Any,
-    guide: Any,
-    x: Tensor | None,
-    y: Tensor,
-    *,
-    num_particles: int = 10,
-    steps: int | None = None,
-    chunk: int | None = None,
+    model: Any, guide: Any, x: Tensor | None, y: Tensor, *, num_particles: int = 10, **options: int | None
 ) -> Tensor:
     """What training maximizes at β = 1, ``[B]`` nats: eq. 14, averaged over the supervision steps (figure 8).
 
@@ -179,6 +142,7 @@ def surrogate(
     For arguments and errors see :func:`log_weights`.
     """
     program: Any = poutine.unwrap(model)
+    steps = options.get("steps")
     number = program.supervision if steps is None else steps
 
     def value(x: Tensor | None, y: Tensor) -> Tensor:
@@ -189,7 +153,7 @@ def surrogate(
             total = total - (nll + charged) / number
         return total
 
-    return _fold(value, model, x, y, num_particles=num_particles, steps=steps, chunk=chunk).mean(dim=0)
+    return _fold(value, model, x, y, num_particles=num_particles, **options).mean(dim=0)
 
 
 def pareto_k(log_weights: Tensor) -> Tensor:
@@ -270,8 +234,8 @@ def _fold(
     y: Tensor,
     *,
     num_particles: int,
-    steps: int | None,
-    chunk: int | None,
+    steps: int | None = None,
+    chunk: int | None = None,
 ) -> Tensor:
     """``value(x, y)``, ``[..., rows]``, of K particles of each example, a chunk of rows at a time: ``[..., K, B]``."""
     for name, number in (("num_particles", num_particles), ("steps", steps), ("chunk", chunk)):

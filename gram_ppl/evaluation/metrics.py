@@ -10,9 +10,9 @@ import torch
 from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
 
-from ..inference.halt import Halt, Never
-from ..inference.rollout import depth, solve
-from ..inference.select import Selector, distinct
+from ..inference.options import depth
+from ..inference.select import distinct
+from ..inference.solve import solve
 from ..program.poutine import Anneal, Temperature
 from ..runtime.processes import Shares
 from ..tasks.base import Task
@@ -37,15 +37,8 @@ def evaluate(
     *,
     x: Tensor | None = None,
     num_samples: int = 20,
-    steps: int | None = None,
-    select: Selector | None = None,
-    mode: str | None = None,
-    halt: Halt = Never(),  # noqa: B008 (frozen)
-    noise: Messenger | None = None,
-    restart: bool = False,
-    sample: bool = False,
-    retry: int | None = None,
     seed: int = 0,
+    **options: Any,
 ) -> dict[str, Any]:
     """Prior rollouts on held-out inputs, judged by the task's verifier.
 
@@ -57,10 +50,9 @@ def evaluate(
         task: the task, with its verifier and its exact solutions.
         x: inputs ``[B, L_in]``; the task's test split if not given.
         num_samples: N.
-        steps: supervision steps; the model's N_sup if not given.
-        select: selector behind ``selected_accuracy``; majority vote if not given.
-        mode, halt, noise, restart, sample, retry: as for :func:`gram_ppl.solve`.
         seed: of the rollouts; the global generator is left as it was.
+        options: ``select``, behind ``selected_accuracy``, ``mode``, ``steps``, ``halt``, ``noise`` and the others of
+            :func:`gram_ppl.solve`.
 
     Returns:
         ``accuracy`` (of one sample, averaged over all N), ``selected_accuracy``, ``pass_at_n`` (any of N, the
@@ -77,10 +69,8 @@ def evaluate(
     devices = [torch.cuda.current_device()] if next(model.parameters()).is_cuda else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
-        options: dict[str, Any] = {"num_samples": num_samples, "steps": steps, "select": select, "mode": mode}
-        options |= {"halt": halt, "noise": noise, "restart": restart, "sample": sample, "retry": retry}
         shares = Shares(1, next(model.parameters()).device)
-        answers = solve(model, task, x, **options, seed=seed, shares=shares)
+        answers = solve(model, task, x, num_samples=num_samples, seed=seed, shares=shares, **options)
     out, selected = answers.rollouts, answers.verified.double().mean().item()
     seconds = time.perf_counter() - start
     x = x.to(out.tokens.device)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -21,6 +21,17 @@ class Selector(Protocol):
     """``(task, x [B, L_in], rollouts) -> (index [B] int64, score [B])``; a higher score is more trust."""
 
     def __call__(self, task: Task, x: Tensor, rollouts: Rollouts) -> tuple[Tensor, Tensor]: ...
+
+
+@runtime_checkable
+class Viewing(Selector, Protocol):
+    """A selector that wants one trajectory of each of N versions of the input, its answers mapped back."""
+
+    def views(
+        self, task: Task, x: Tensor, num_samples: int, generator: torch.Generator
+    ) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """See :meth:`SymmetryVote.views`."""
+        ...
 
 
 def groups(tokens: Tensor) -> Tensor:

@@ -1,0 +1,67 @@
+"""What shapes trajectories of the prior, declared once for everything that rolls out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from pyro.poutine.messenger import Messenger
+
+from ..runtime.processes import Shares
+from .halt import Halt, Never
+
+
+@dataclass(frozen=True)
+class Options:
+    """The keyword arguments of :func:`gram_ppl.rollout`, and of what calls it.
+
+    Args:
+        num_samples: N, trajectories of each input.
+        steps: supervision steps, any number; the model's :func:`depth`, N_sup, if not given.
+        chunk: rows of a batch; by default as many as fit the processor's cache, or plenty on CUDA.
+        halt: when a trajectory stops before ``steps``; see :mod:`gram_ppl.halt`.
+        noise: a handler to run under, as :class:`gram_ppl.poutine.Temperature`.
+        restart: draw z_0 anew from N(0, I) for each trajectory, instead of the model's.
+        sample: draw the tokens of each trajectory from p(y | h) instead of taking the most probable ones. A trajectory
+            has one set of random numbers for it, so that its answer is the same while its state stands still.
+        retry: supervision steps after which a trajectory that has not halted begins again at z_0, with new noise; the
+            answer of its last try counts.
+        seed: of the noise; drawn from torch's global generator if not given.
+        shares: processes that share the trajectories. All of them call, with the same seed, and each gets all.
+
+    Raises:
+        ValueError: ``num_samples``, ``steps``, ``chunk`` or ``retry`` is less than 1.
+    """
+
+    num_samples: int = 20
+    steps: int | None = None
+    chunk: int | None = None
+    halt: Halt = Never()  # noqa: RUF009 (frozen)
+    noise: Messenger | None = None
+    restart: bool = False
+    sample: bool = False
+    retry: int | None = None
+    seed: int | None = None
+    shares: Shares | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "num_samples", "chunk", "retry"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+
+    def depth(self, model: Any) -> int:
+        """Supervision steps of a trajectory of this model."""
+        return depth(model) if self.steps is None else self.steps
+
+
+def depth(model: Any) -> int:
+    """Supervision steps of a trajectory: N_sup, or the model's own ``depth`` where it ends by itself."""
+    return int(model.supervision if model.depth is None else model.depth)
+
+
+def first_seed(seed: int | None) -> int:
+    """Where the rows' seeds start: far apart for neighbouring seeds; None draws from the global generator."""
+    generator = None if seed is None else torch.Generator().manual_seed(seed)
+    return int(torch.randint(2**62, (), generator=generator))

@@ -1,0 +1,108 @@
+"""Answers: from an input by rollout and selection, from nothing by rollout alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from ..program.poutine import Anneal, Temperature
+from ..runtime.processes import Shares
+from ..state import Answers
+from ..tasks.base import Task
+from .options import depth, first_seed
+from .rollout import rollout, shaped
+from .select import MajorityVote, MostConfident, Selector, Viewing
+
+
+def generate(model: nn.Module, *, num_samples: int = 100, **options: Any) -> Tensor:
+    """Samples of the unconditional model, ``[N, L_out]`` int64: the same program with the empty embedding.
+
+    Processes that ``torchrun`` or ``accelerate launch`` started share the samples: all of them call, with the same
+    seed, and each gets all.
+
+    Args:
+        model: the program, trained with ``x=None`` or on :class:`gram_ppl.tasks.Unconditional`.
+        num_samples: N.
+        options: ``steps``, ``noise``, ``seed`` and other fields of :class:`gram_ppl.inference.options.Options`.
+    """
+    shares = Shares(1, next(model.parameters()).device)
+    nothing = torch.zeros(1, 0, dtype=torch.long)
+    return rollout(model, nothing, num_samples=num_samples, shares=shares, **options).tokens[0]
+
+
+@dataclass(frozen=True)
+class Mode:
+    """What :func:`solve` does where it is told no more than a purpose.
+
+    Args:
+        depth: supervision steps, as a multiple of N_sup.
+        first, last: factor on the noise in the first and in the last step, in equal steps between.
+        select: the selector.
+    """
+
+    depth: int
+    first: float
+    last: float
+    select: Selector
+
+    def noise(self, steps: int) -> Temperature:
+        """The handler for so many supervision steps."""
+        return Temperature(self.first if self.first == self.last else Anneal(self.first, self.last, steps))
+
+
+# The best on the validation splits of 4×4 Sudoku and of 8 queens alike (docs/inference.md).
+MODES = {"accuracy": Mode(4, 0.5, 0.5, MostConfident()), "coverage": Mode(4, 1.5, 0.0, MajorityVote())}
+
+
+def solve(
+    model: nn.Module,
+    task: Task,
+    x: Tensor,
+    *,
+    select: Selector | None = None,
+    mode: str | None = None,
+    num_samples: int = 20,
+    **options: Any,
+) -> Answers:
+    """Roll out N trajectories and select one answer for each input.
+
+    A selector with ``views`` (:class:`gram_ppl.select.SymmetryVote`) sees one trajectory of each of N versions of the
+    input, its answers mapped back.
+
+    Args:
+        model: the program.
+        task: its verifier says which answers hold.
+        x: inputs, ``[B, L_in]`` or one input ``[L_in]``.
+        select: how to choose among the N; that of the mode, or :class:`gram_ppl.select.MajorityVote`, if not given.
+        mode: ``"accuracy"`` for one right answer, ``"coverage"`` for many different ones (:data:`MODES`); what is
+            given besides goes before it.
+        num_samples: N.
+        options: ``steps``, ``halt``, ``noise``, ``seed`` and the other fields of
+            :class:`gram_ppl.inference.options.Options`.
+
+    Raises:
+        ValueError: an unknown mode, or arguments that :func:`gram_ppl.rollout` refuses.
+    """
+    if mode is not None:
+        if mode not in MODES:
+            raise ValueError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
+        preset, steps = MODES[mode], options.get("steps")
+        options["steps"] = steps = preset.depth * depth(cast(Any, model)) if steps is None else steps
+        options["noise"] = options.get("noise") or preset.noise(steps)
+        select = select or preset.select
+    select = select or MajorityVote()
+    x = x if x.dim() > 1 else x[None]
+    if isinstance(select, Viewing):
+        generator = torch.Generator().manual_seed(first_seed(options.get("seed")))
+        views, undo = select.views(task, x.cpu(), num_samples, generator)
+        out = shaped(rollout(model, views.flatten(0, 1), num_samples=1, **options), len(x))
+        out = out._replace(tokens=undo(out.tokens.cpu()).to(out.tokens.device))
+    else:
+        out = rollout(model, x, num_samples=num_samples, **options)
+    x = x.to(out.tokens.device)
+    index, score = select(task, x, out)
+    tokens = out.tokens[torch.arange(x.shape[0], device=x.device), index]
+    return Answers(tokens, task.verify(x, tokens), score, index, out)
