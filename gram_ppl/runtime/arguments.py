@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Collection
+from os import PathLike, fspath
 from typing import Any
+
+
+def plain(value: Any) -> Any:
+    """Sequences as lists and paths as strings, as JSON has them."""
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return fspath(value) if isinstance(value, PathLike) else value
 
 
 class Captured(type):
@@ -37,5 +45,6 @@ class Captured(type):
         bound = inspect.signature(cls).bind(*given, **named)
         bound.apply_defaults()
         made = super().__call__(*given, **named)
-        made.config = {key: value for key, value in bound.arguments.items() if key not in cls.without} | made.config
+        found = {key: plain(value) for key, value in bound.arguments.items() if key not in cls.without}
+        made.config = found | made.config
         return made

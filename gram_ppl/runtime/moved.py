@@ -46,7 +46,9 @@ PARTS = {
     "gram_ppl.models.encoders": "models.encoders.tokens",
     "gram_ppl.tasks.base": "tasks.boards",
     "gram_ppl.tasks.maze.data": "tasks.boards",
-    **{f"gram_ppl.tasks.{n}": f"tasks.{n}.task" for n in ("arc", "sudoku", "coloring", "maze", "mnist", "nqueens")},
+    **{f"gram_ppl.tasks.{n}": f"tasks.{n}.task" for n in ("arc", "coloring", "maze", "mnist")},
+    "gram_ppl.tasks.nqueens": "tasks.nqueens.task tasks.nqueens.solutions",
+    "gram_ppl.tasks.sudoku": "tasks.sudoku.task tasks.sudoku.text",
 }
 
 

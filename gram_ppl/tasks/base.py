@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import ABCMeta, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from ..runtime.arguments import Captured
 from ..state import Batch
 
 if TYPE_CHECKING:
@@ -57,23 +58,27 @@ def check_pair(x: Tensor, len_in: int, y: Tensor, len_out: int) -> None:
         ) from None
 
 
-class Task(ABC):
+class _TaskMeta(Captured, ABCMeta):
+    """Abstract methods, and constructor arguments that are kept."""
+
+
+class Task(metaclass=_TaskMeta):
     """Data, encoding and verifier of one kind of puzzle.
 
     A task knows the rules; nothing else does. Verifiers are pure, run on any device, take any leading
-    batch dimensions and never raise on a wrong board. Subclasses call ``super().__init__(spec, config)``.
+    batch dimensions and never raise on a wrong board. Subclasses call ``super().__init__(spec)``.
 
     Args:
         spec: shapes and relations, for the model.
-        config: the JSON arguments that build this task again, for the checkpoint.
+        config: arguments that build this task again, for the checkpoint, where they are not those of the constructor.
     """
 
     comment = "#"  # what a line of a file of puzzles starts with that is none
     listable = True  # whether :meth:`solutions` can list them all in reasonable time
 
-    def __init__(self, spec: Spec, config: dict[str, Any]) -> None:
+    def __init__(self, spec: Spec, config: dict[str, Any] | None = None) -> None:
         self.spec = spec
-        self.config = config
+        self.config = config or {}
 
     @abstractmethod
     def inputs(self, split: str) -> Tensor:

@@ -27,7 +27,7 @@ class Unconditional(Task):
     """
 
     def __init__(self, task: Task, *, num_validation: int = 200) -> None:
-        super().__init__(task.spec, {"task": task, "num_validation": num_validation})
+        super().__init__(task.spec)
         self.task = task
         self.listable = task.spec.len_out < 81
 

@@ -113,19 +113,7 @@ class ARC(Task):
             answers = [pair.output for pair in puzzle.test if pair.output is not None]
             if max(max(grid.shape) for grid in puzzle.visible + answers) > side:
                 raise ValueError(f"canvas: a grid of task {puzzle.name} is larger than a canvas of side {side}.")
-        config = {
-            "version": version,
-            "root": folder,
-            "evaluation": evaluation,
-            "extra": further,
-            "num_augmentations": num_augmentations,
-            "only": None if only is None else list(only),
-            "num_validation": num_validation,
-            "canvas": side,
-            "translate": translate,
-            "seed": seed,
-        }
-        super().__init__(Spec(1 + side * side, VOCABULARY, side * side, VOCABULARY, _relations(side)), config)
+        super().__init__(Spec(1 + side * side, VOCABULARY, side * side, VOCABULARY, _relations(side)), {"canvas": side})
         self._side = side
         self._translate = translate
 

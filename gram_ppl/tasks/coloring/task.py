@@ -81,19 +81,8 @@ class GraphColoring(Task):
             raise ValueError(f"split_by: expected 'labelled' or 'isomorphism', found {split_by!r}.")
         if num_train < 1 or min(num_validation, num_test) < 0:
             raise ValueError("num_train must be at least 1, num_validation and num_test at least 0.")
-        config = {
-            "n": n,
-            "colors": colors,
-            "p": p if isinstance(p, (int, float)) else list(p),
-            "num_train": num_train,
-            "num_validation": num_validation,
-            "num_test": num_test,
-            "relabel": relabel,
-            "split_by": split_by,
-            "seed": seed,
-        }
         length = n * (n - 1) // 2
-        super().__init__(Spec(length, 3, n, colors + 1, _relations(n)), config)
+        super().__init__(Spec(length, 3, n, colors + 1, _relations(n)))
 
         self.n, self.colors = n, colors
         self._relabel = relabel

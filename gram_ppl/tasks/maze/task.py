@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import count
-from os import PathLike, fspath
+from os import PathLike
 from typing import TYPE_CHECKING
 
 import torch
@@ -98,19 +98,7 @@ class Maze(Task):
         relations = torch.stack(
             [grid_neighbours(rows, cols), *(unit[:, None] == unit for unit in (cell // cols, cell % cols))]
         )
-        config = {
-            "size": [rows, cols],
-            "root": None if root is None else fspath(root),
-            "wall_share": None if wall_share is None else [lo, hi],
-            "min_length": min_length,
-            "num_paths": None if num_paths is None else [fewest, most],
-            "num_validation": num_validation,
-            "num_test": num_test,
-            "pool": pool,
-            "seed": seed,
-            "augment": augment,
-        }
-        super().__init__(Spec(length, PATH + 1, length, PATH + 1, relations), config)
+        super().__init__(Spec(length, PATH + 1, length, PATH + 1, relations))
 
         if root is not None:
             split = loaded(root, self.size, self.verify, num_validation, num_test, seed)

@@ -65,8 +65,7 @@ class BinarizedMNIST(Task):
             raise ValueError(f"size: digits are drawn on 8 to 64 pixels a side, found {size}.")
         if min(num_validation, num_test or 0) < 0:
             raise ValueError("num_validation and num_test must be at least 0.")
-        config = {"root": root, "size": size, "num_validation": num_validation, "num_test": num_test, "seed": seed}
-        super().__init__(Spec(size * size, 3, size * size, 3), config)
+        super().__init__(Spec(size * size, 3, size * size, 3))
 
         generator = torch.Generator().manual_seed(seed)
         if root is None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from torch import Tensor
 from ...state import Batch
 from ..base import Spec, Task, check_pair, check_tokens
 from ..boards import symmetries
+from .solutions import all_solutions, unique_inputs
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,50 +24,6 @@ if TYPE_CHECKING:
 EMPTY, QUEEN = 1, 2  # tokens of a cell; 0 is padding, as in the paper's vocabulary
 EMPTY_CHARS, QUEEN_CHARS = "._0", "QX1"
 MIN_SIDE, MAX_SIDE = 4, 12
-
-
-def all_solutions(n: int) -> Tensor:
-    """Every solution as the column of the queen of each row, ``[S, n]`` int8 in 0 .. n - 1, sorted.
-
-    All partial boards grow together by a row at a time; the bits of three words say which columns of the next row are
-    attacked vertically and along either diagonal.
-    """
-    boards, columns = torch.zeros(1, 0, dtype=torch.int8), torch.arange(n)
-    vertical, falling, rising = torch.zeros(3, 1, dtype=torch.long)
-    for _ in range(n):
-        attacked = (vertical | falling | rising)[:, None] >> columns & 1
-        parent, column = (attacked == 0).nonzero(as_tuple=True)
-        queen = 1 << column
-        vertical, falling, rising = (
-            vertical[parent] | queen,
-            (falling[parent] | queen) << 1,
-            (rising[parent] | queen) >> 1,
-        )
-        boards = torch.cat([boards[parent], column[:, None].to(torch.int8)], 1)
-    return boards
-
-
-class Inputs(NamedTuple):
-    """U different inputs and the P pairs of an input and a completion, those of an input side by side."""
-
-    key: Tensor  # [U] int64, ascending: the sum over kept queens of (column + 1) (n + 1)^row
-    first: Tensor  # [U] int64: the first of its completions
-    num: Tensor  # [U] int64: how many completions it has
-    solution: Tensor  # [P] int16: rows of the table of all solutions
-
-
-def unique_inputs(solutions: Tensor, removed: Sequence[int]) -> Inputs:
-    """All inputs which k in ``removed`` queens taken from each of ``solutions [S, n]`` leave.
-
-    Needs about 60 bytes for each of the S · Σ_k C(n, k) pairs.
-    """
-    n = solutions.shape[1]
-    kept = torch.arange(2**n)[:, None] >> torch.arange(n) & 1
-    kept = kept[torch.isin(n - kept.sum(1), torch.tensor(removed))]
-    keys = ((solutions.long() + 1) * (n + 1) ** torch.arange(n)) @ kept.T
-    ordered, pair = keys.flatten().sort(stable=True)
-    key, num = ordered.unique_consecutive(return_counts=True)
-    return Inputs(key, num.cumsum(0) - num, num, (pair // len(kept)).to(torch.int16))
 
 
 class NQueens(Task):
@@ -120,22 +77,13 @@ class NQueens(Task):
         self.side, self.tokens = n, tokens
         self._cells = tokens == "cells"
         length, vocab, self._unknown = (n * n, 3, EMPTY) if self._cells else (n, n + 1, 0)
-        config = {
-            "n": n,
-            "removed": list(removed),
-            "tokens": tokens,
-            "train_share": train_share,
-            "num_validation": num_validation,
-            "num_test": num_test,
-            "seed": seed,
-        }
         cell, row = torch.arange(n * n), torch.arange(n)
         i, j = cell // n, cell % n
         if self._cells:
             relations = torch.stack([line[:, None] == line for line in (i, j, i - j, i + j)])
         else:
             relations = (row[:, None] - row).abs() == torch.arange(1, n)[:, None, None]
-        super().__init__(Spec(length, vocab, length, vocab, relations), config)
+        super().__init__(Spec(length, vocab, length, vocab, relations), {"removed": list(removed)})
 
         # [n², 6n - 2]: which lines a cell lies on: n rows, n columns, 2n - 1 diagonals, 2n - 1 anti-diagonals
         lines = (i, j + n, i - j + 3 * n - 1, i + j + 4 * n - 1)

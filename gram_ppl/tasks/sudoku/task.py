@@ -22,8 +22,8 @@ from .csv import DIGITS
 from .data import Puzzles, loaded, made, reveal, uniform_ints
 from .exact import ExactSolver, box_of
 from .symmetry import random_symmetries
+from .text import Writing
 
-BLANKS = "._0"
 MANY = 1000  # how many solutions of a held-out puzzle are listed at most, to draw y from
 TRIES = 1000  # rounds of drawing training rows that are not held out
 
@@ -112,27 +112,11 @@ class Sudoku(Task):
         self._mix = mix
         self._augment = augment or data is None
 
-        cell, self._box_of = torch.arange(length), box_of(self.box)
-        relations = torch.stack([unit[:, None] == unit for unit in (cell // n, cell % n, self._box_of)])
+        cell = torch.arange(length)
+        relations = torch.stack([unit[:, None] == unit for unit in (cell // n, cell % n, box_of(self.box))])
+        self._writing = Writing(self.box, relations)
         files, test_files = _strings(data), _strings(test_data)
-        config = {
-            "box": list(self.box),
-            "clues": None if self.clues is None else list(self.clues),
-            "unique": unique,
-            "data": files,
-            "test_data": test_files,
-            "reveal": list(self._reveal),
-            "mix": mix,
-            "held_clues": None if held_clues is None else list(held_clues),
-            "held_reveal": list(held_reveal),
-            "split_by": split_by,
-            "num_validation": num_validation,
-            "num_test": num_test,
-            "augment": augment,
-            "pool": pool,
-            "seed": seed,
-        }
-        super().__init__(Spec(length, n + 1, length, n + 1, relations), config)
+        super().__init__(Spec(length, n + 1, length, n + 1, relations), {"data": files, "test_data": test_files})
 
         # Sets of digits as bits: one digit each, none for a token that is no digit; how many digits a set has.
         self._bits = torch.tensor([0, *(1 << k for k in range(n)), 0], dtype=torch.int32)
@@ -284,26 +268,12 @@ class Sudoku(Task):
         check_tokens("x", x, self.spec.len_in, board=True)
         if y is not None:
             check_tokens("y", y, self.spec.len_in, board=True)
-        (r, c), n = self.box, self.side
-        chars = [self._char(token) for token in (x if y is None else y).tolist()]
-        if marks:
-            chars = [f"[bold]{char}[/bold]" if given else char for char, given in zip(chars, x.tolist(), strict=True)]
-        rule = "+".join(["-" * (2 * c + 1)] * r)[1:-1]
-        lines: list[str] = []
-        for row in range(n):
-            if row and row % r == 0:
-                lines.append(rule)
-            cells = chars[row * n : (row + 1) * n]
-            lines.append(" | ".join(" ".join(cells[k : k + c]) for k in range(0, n, c)))
-        return "\n".join(lines)
+        return self._writing.board(x, y, marks)
 
     def line(self, x: Tensor) -> str:
         """A board ``[n * n]`` as one line of n * n characters, which ``parse`` reads."""
         check_tokens("x", x, self.spec.len_in, board=True)
-        return "".join(self._char(token) for token in x.tolist())
-
-    def _char(self, token: int) -> str:
-        return ("." + DIGITS[: self.side])[token] if 0 <= token <= self.side else "?"
+        return "".join(self._writing.char(token) for token in x.tolist())
 
     def parse(self, text: str) -> Tensor:
         """The puzzle ``[n * n]`` int64 that n * n characters describe, row by row; white space does not count.
@@ -313,39 +283,10 @@ class Sudoku(Task):
         Raises:
             ValueError: a wrong length, a character that is none of these, givens that clash, or no solution.
         """
-        n, length = self.side, self.spec.len_in
-        written = "".join(text.split())
-        chars = written.upper()
-        if len(chars) != length:
-            raise ValueError(f"A {n} x {n} puzzle has {length} characters, found {len(chars)}.")
-        digits = DIGITS[:n]
-        for i, char in enumerate(chars):
-            if char not in digits and char not in BLANKS:
-                raise ValueError(
-                    f"Character {i + 1} of the puzzle ({self._place(i)}) is {written[i]!r}: "
-                    f"expected a digit from {digits[0]} to {digits[-1]}, or one of {' '.join(BLANKS)} for blank."
-                )
-        x = torch.tensor([digits.find(char) + 1 for char in chars])
-        self._check_givens(x)
+        x = self._writing.read(text)
         if not len(self.solutions(x, limit=1)):
             raise ValueError("The puzzle has no solution, although no two of its givens clash.")
         return x
-
-    def _check_givens(self, x: Tensor) -> None:
-        assert self.spec.relations is not None
-        same = (x[:, None] == x) & (x > 0)
-        for unit, related in zip(("row", "column", "box"), self.spec.relations, strict=True):
-            clash = (same & related).triu(1).nonzero()
-            if len(clash):
-                a, b = clash[0].tolist()
-                number = {"row": a // self.side, "column": a % self.side, "box": int(self._box_of[a])}[unit] + 1
-                raise ValueError(
-                    f"The givens clash: the digit {self._char(int(x[a]))} stands twice in {unit} {number}, "
-                    f"at {self._place(a)} and at {self._place(b)}."
-                )
-
-    def _place(self, cell: int) -> str:
-        return f"row {cell // self.side + 1}, column {cell % self.side + 1}"
 
 
 def _union(bits: Tensor, dim: int) -> Tensor:

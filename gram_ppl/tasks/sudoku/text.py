@@ -1,0 +1,76 @@
+"""Sudoku boards as text: for the terminal, in one line, and what somebody has typed."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .csv import DIGITS
+
+BLANKS = "._0"
+
+
+class Writing:
+    """How boards with boxes of r rows by c columns are written.
+
+    Args:
+        box: r and c.
+        relations: which cells share a row, a column, a box, ``[3, n * n, n * n]`` bool.
+    """
+
+    def __init__(self, box: tuple[int, int], relations: Tensor) -> None:
+        self.box, self.relations, self.side = box, relations, box[0] * box[1]
+
+    def board(self, x: Tensor, y: Tensor | None, marks: bool) -> str:
+        """See :meth:`Sudoku.render`."""
+        (r, c), n = self.box, self.side
+        chars = [self.char(token) for token in (x if y is None else y).tolist()]
+        if marks:
+            chars = [f"[bold]{char}[/bold]" if given else char for char, given in zip(chars, x.tolist(), strict=True)]
+        rule = "+".join(["-" * (2 * c + 1)] * r)[1:-1]
+        lines: list[str] = []
+        for row in range(n):
+            if row and row % r == 0:
+                lines.append(rule)
+            cells = chars[row * n : (row + 1) * n]
+            lines.append(" | ".join(" ".join(cells[k : k + c]) for k in range(0, n, c)))
+        return "\n".join(lines)
+
+    def char(self, token: int) -> str:
+        """A digit, ``.`` for blank, ``?`` for a token that is none."""
+        return ("." + DIGITS[: self.side])[token] if 0 <= token <= self.side else "?"
+
+    def read(self, text: str) -> Tensor:
+        """The puzzle ``[n * n]``; whether it has a solution is not seen here. See :meth:`Sudoku.parse`."""
+        n, length = self.side, self.side**2
+        written = "".join(text.split())
+        chars = written.upper()
+        if len(chars) != length:
+            raise ValueError(f"A {n} x {n} puzzle has {length} characters, found {len(chars)}.")
+        digits = DIGITS[:n]
+        for i, char in enumerate(chars):
+            if char not in digits and char not in BLANKS:
+                raise ValueError(
+                    f"Character {i + 1} of the puzzle ({self._place(i)}) is {written[i]!r}: "
+                    f"expected a digit from {digits[0]} to {digits[-1]}, or one of {' '.join(BLANKS)} for blank."
+                )
+        x = torch.tensor([digits.find(char) + 1 for char in chars])
+        self._check_givens(x)
+        return x
+
+    def _check_givens(self, x: Tensor) -> None:
+        same = (x[:, None] == x) & (x > 0)
+        for unit, related in zip(("row", "column", "box"), self.relations, strict=True):
+            clash = (same & related).triu(1).nonzero()
+            if len(clash):
+                a, b = clash[0].tolist()
+                row, column = divmod(a, self.side)
+                box = row // self.box[0] * self.box[0] + column // self.box[1]
+                number = {"row": row, "column": column, "box": box}[unit] + 1
+                raise ValueError(
+                    f"The givens clash: the digit {self.char(int(x[a]))} stands twice in {unit} {number}, "
+                    f"at {self._place(a)} and at {self._place(b)}."
+                )
+
+    def _place(self, cell: int) -> str:
+        return f"row {cell // self.side + 1}, column {cell % self.side + 1}"
