@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..state import Batch
 from .base import Task, check_tokens
+from .holdout import AFRESH, split_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,14 +34,12 @@ class Unconditional(Task):
 
     def inputs(self, split: str) -> Tensor:
         """``[num_validation, 0]``, and one for the test: a rollout of N trajectories gives N boards."""
-        if split not in ("validation", "test"):
-            raise ValueError(f"split: expected 'validation' or 'test', found {split!r}.")
-        return torch.zeros(self.config["num_validation"] if split == "validation" else 1, 0, dtype=torch.long)
+        number = split_of({"validation": self.config["num_validation"], "test": 1}, split, train=AFRESH)
+        return torch.zeros(number, 0, dtype=torch.long)
 
     def batches(self, split: str, batch_size: int, generator: torch.Generator) -> Iterator[Batch]:
         """Endless batches of complete boards, uniform over all of them, whatever the split."""
-        if split not in ("train", "validation", "test"):
-            raise ValueError(f"split: expected 'train', 'validation' or 'test', found {split!r}.")
+        split_of(dict.fromkeys(("train", "validation", "test")), split)
         nothing = torch.zeros(batch_size, 0, dtype=torch.long)
         return (Batch(nothing, self.task.boards(batch_size, generator)) for _ in count())
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..boards import grid_neighbours
 from .data import COLORS, SIDE, Grid
 
 PAD, EOS, FIRST = 0, 1, 2  # padding, end, colour 0
@@ -131,3 +132,11 @@ def decode(canvas: Tensor) -> list[Grid | None]:
         rows = zip(cells, grids.sizes.tolist(), good.tolist(), strict=True)
         found += [square[:h, :w].copy() if there else None for square, (h, w), there in rows]
     return found
+
+
+def relations(side: int) -> Tensor:
+    """Cells in the same row, in the same column, next to each other; the puzzle's number is related to nothing."""
+    place = torch.arange(side * side)
+    row, column = place // side, place % side
+    relations = torch.stack([row[:, None] == row, column[:, None] == column, grid_neighbours(side, side)])
+    return torch.nn.functional.pad(relations, (1, 0, 1, 0))

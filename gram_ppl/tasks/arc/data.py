@@ -234,3 +234,18 @@ def read_sets(
 
 def _inputs(puzzle: Puzzle) -> frozenset[tuple[tuple[int, ...], bytes]]:
     return frozenset((pair.input.shape, pair.input.tobytes()) for pair in puzzle.pairs)
+
+
+def side_for(puzzles: Sequence[Puzzle], side: int | None) -> int:
+    """The side of a canvas for all grids of tasks: as given, or one more than that of the largest grid to be seen.
+
+    Raises:
+        ValueError: a grid is larger.
+    """
+    largest = max(max(grid.shape) for puzzle in puzzles for grid in puzzle.visible)
+    side = min(largest + 1, SIDE) if side is None else side
+    for puzzle in puzzles:
+        answers = [pair.output for pair in puzzle.test if pair.output is not None]
+        if max(max(grid.shape) for grid in puzzle.visible + answers) > side:
+            raise ValueError(f"canvas: a grid of task {puzzle.name} is larger than a canvas of side {side}.")
+    return side

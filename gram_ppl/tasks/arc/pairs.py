@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import NamedTuple
+from zlib import crc32
 
 import torch
 from torch import Tensor
 
 from .canvas import LENGTH, Grids, cut, grow, read, stack, transform, write
 from .data import SIDE, Puzzle
+from .symmetry import random_augmentations
 
 
 class Pairs(NamedTuple):
@@ -83,3 +85,10 @@ def _fingerprints(task: Tensor, grids: Grids, keys: Tensor) -> Tensor:
     inside = (place[:, None] < rows) & (place < columns)
     cells = torch.where(inside, grids.cells.long() + 1, 0).flatten(1)
     return (torch.cat([task[:, None], cells], 1) * keys).sum(1)
+
+
+def augmentations(puzzle: Puzzle, num: int, seed: int) -> Tensor:
+    """Versions of a task, ``[1 + num, 1 + 10]``, chosen by the colours to be seen; test outputs have no influence."""
+    used = {color for grid in puzzle.visible for color in grid.tobytes()}
+    generator = torch.Generator().manual_seed(crc32(f"{seed} {puzzle.name}".encode()))
+    return random_augmentations(num, sorted(used), generator)

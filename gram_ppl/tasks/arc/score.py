@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .data import Grid, Puzzle
+from .symmetry import Augmentation, vote
 
 CANDIDATES = 2
 
@@ -50,3 +51,24 @@ def _same(grid: Any, output: Grid) -> bool:
         return np.array_equal(np.asarray(grid), output)
     except ValueError:  # rows of different lengths are no grid
         return False
+
+
+class Question(NamedTuple):
+    """What one row of ``inputs`` asks."""
+
+    task: str  # name of the task
+    test: int  # which of its test inputs, from 0
+    augmentation: Augmentation  # the version in which it is asked
+
+
+def elected(questions: Sequence[Question], grids: Sequence[Grid | None]) -> Predictions:
+    """The two most frequent grids for each test input, from as many answers to each question, side by side."""
+    votes: dict[tuple[str, int], list[tuple[Augmentation, Grid | None]]] = {}
+    num = len(grids) // max(1, len(questions))
+    for k, question in enumerate(questions):
+        ballot = votes.setdefault((question.task, question.test), [])
+        ballot += [(question.augmentation, grid) for grid in grids[k * num : (k + 1) * num]]
+    found: Predictions = {}
+    for (name, _), ballot in votes.items():
+        found.setdefault(name, []).append(vote(ballot)[:CANDIDATES])
+    return found

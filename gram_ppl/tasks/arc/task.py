@@ -12,34 +12,27 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import count
 from os import PathLike, fspath
-from typing import TYPE_CHECKING, Any, NamedTuple
-from zlib import crc32
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from ...state import Batch
 from ..base import Spec, Task, check_pair, check_tokens
-from ..boards import grid_neighbours
-from .canvas import VOCABULARY, cut, decode, encode, grow, read, transform, write
-from .data import PUBLISHED, SIDE, Grid, Puzzle, as_grid, read_sets
-from .pairs import Pairs, all_pairs
+from ..holdout import AFRESH, split_of
+from .canvas import VOCABULARY, cut, decode, encode, grow, relations, write
+from .data import PUBLISHED, SIDE, read_sets, side_for
+from .index import Index
+from .pairs import Pairs, all_pairs, augmentations
 from .picture import draw_canvases, side_by_side, text_of
-from .score import CANDIDATES, Predictions, score
-from .symmetry import Augmentation, random_augmentations, vote
+from .score import Predictions, Question, elected, score
+from .symmetry import Augmentation
+from .text import parsed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Path = str | PathLike[str]
-
-
-class Question(NamedTuple):
-    """What one row of ``inputs`` asks."""
-
-    task: str  # name of the task
-    test: int  # which of its test inputs, from 0
-    augmentation: Augmentation  # the version in which it is asked
 
 
 class ARC(Task):
@@ -107,36 +100,18 @@ class ARC(Task):
         self._sets = training + asked
         if not self._sets:
             raise ValueError("only: expected at least one task.")
-        largest = max(max(grid.shape) for puzzle in self._sets for grid in puzzle.visible)
-        side = min(largest + 1, SIDE) if canvas is None else canvas
-        for puzzle in self._sets:
-            answers = [pair.output for pair in puzzle.test if pair.output is not None]
-            if max(max(grid.shape) for grid in puzzle.visible + answers) > side:
-                raise ValueError(f"canvas: a grid of task {puzzle.name} is larger than a canvas of side {side}.")
-        super().__init__(Spec(1 + side * side, VOCABULARY, side * side, VOCABULARY, _relations(side)), {"canvas": side})
-        self._side = side
-        self._translate = translate
+        side = side_for(self._sets, canvas)
+        super().__init__(Spec(1 + side * side, VOCABULARY, side * side, VOCABULARY, relations(side)), {"canvas": side})
+        self._side, self._translate = side, translate
 
         order = torch.randperm(len(training), generator=torch.Generator().manual_seed(seed)).tolist()
         held = sorted(order[:num_validation])
         self._asked = {"validation": held, "test": list(range(len(training), len(self._sets)))}
-        versions = [_augmentations(puzzle, num_augmentations, seed) for puzzle in self._sets]
+        versions = [augmentations(puzzle, num_augmentations, seed) for puzzle in self._sets]
         self._pairs = all_pairs(self._sets, versions)
         self._on = {torch.device("cpu"): self._pairs}
         self.num_puzzles = len(self._pairs.puzzle_task)
-
-        # pairs and puzzles stand in the order of their tasks, training tasks first
-        self._num_versions = self._pairs.puzzle_task.bincount()
-        self._first_puzzle = self._num_versions.cumsum(0) - self._num_versions
-        num_pairs = self._pairs.task.bincount()
-        self._first_pair = num_pairs.cumsum(0) - num_pairs
-        self._num_demos = torch.tensor([len(puzzle.train) for puzzle in self._sets])
-        owner = self._pairs.task
-        demo = torch.arange(len(owner)) - self._first_pair[owner] < self._num_demos[owner]
-        solved = (owner < len(training)) & (self._pairs.output_sizes[:, 0] > 0)
-        trained = demo | (solved & ~torch.isin(owner, torch.tensor(held, dtype=torch.long)))
-        self._trainable = trained.nonzero()[:, 0]
-        self._num_trainable = owner[trained].bincount(minlength=len(self._sets))
+        self._index = Index(self._pairs, self._sets, len(training), held)
 
     # Data
 
@@ -147,17 +122,17 @@ class ARC(Task):
             split: ``"validation"`` or ``"test"``.
             augmented: each input in all its versions, not only as it is.
         """
-        return self._ask(*self._rows(split, augmented)).x
+        return self._ask(split, augmented).x
 
     def answers(self, split: str, augmented: bool = False) -> Tensor:
         """The answers to ``inputs(split, augmented)``, ``[n, M]`` int64; all padding where the answer is hidden."""
-        return self._ask(*self._rows(split, augmented)).y
+        return self._ask(split, augmented).y
 
     def questions(self, split: str, augmented: bool = False) -> list[Question]:
         """What the rows of ``inputs(split, augmented)`` ask."""
-        puzzles, pairs = self._rows(split, augmented)
+        puzzles, pairs = self._index.asked(split_of(self._asked, split), augmented)
         tasks = self._pairs.task[pairs]
-        tests = pairs - self._first_pair[tasks] - self._num_demos[tasks]
+        tests = pairs - self._index.first_pair[tasks] - self._index.num_demos[tasks]
         rows = zip(puzzles.tolist(), tasks.tolist(), tests.tolist(), strict=True)
         return [Question(self._sets[k].name, test, self.augmentation(puzzle)) for puzzle, k, test in rows]
 
@@ -173,7 +148,7 @@ class ARC(Task):
         """
         if split == "train":
             return (self._training_rows(batch_size, generator) for _ in count())
-        x, y = self._ask(*self._rows(split, False))
+        x, y = self._ask(split, False)
         known = (y > 0).any(1)
         if not known.any():
             raise ValueError(f"The {split} split has no question with a known answer.")
@@ -183,10 +158,8 @@ class ARC(Task):
 
     def _training_rows(self, num: int, generator: torch.Generator) -> Batch:
         puzzles = torch.randint(self.num_puzzles, (num,), generator=generator)
-        task = self._pairs.puzzle_task[puzzles]
         chance = torch.rand(num, 3, generator=generator, dtype=torch.float64)
-        before = self._num_trainable.cumsum(0) - self._num_trainable
-        pairs = self._trainable[before[task] + (chance[:, 0] * self._num_trainable[task]).long()]
+        pairs = self._index.training_pair(puzzles, chance[:, 0])
         question, answer = self._pairs.versions(puzzles, pairs)
         room = self._side + 1 - torch.maximum(question.sizes, answer.sizes)
         offsets = (chance[:, 1:] * room).long() if self._translate else torch.zeros_like(room)
@@ -195,19 +168,8 @@ class ARC(Task):
     def _rows_of(self, puzzles: Tensor, question: Tensor, answer: Tensor) -> Batch:
         return Batch(torch.cat([puzzles[:, None], cut(question, self._side)], 1), cut(answer, self._side))
 
-    def _rows(self, split: str, augmented: bool) -> tuple[Tensor, Tensor]:
-        """Puzzle and pair of each row of a held-out split, ``[n]`` each: by task, by test input, by version."""
-        if split not in self._asked:
-            raise ValueError(f"split: expected 'validation' or 'test', found {split!r}.")
-        puzzles, pairs = [torch.zeros(0, dtype=torch.long)], [torch.zeros(0, dtype=torch.long)]
-        for k in self._asked[split]:
-            versions = torch.arange(int(self._num_versions[k]) if augmented else 1) + self._first_puzzle[k]
-            tests = torch.arange(len(self._sets[k].test)) + self._first_pair[k] + self._num_demos[k]
-            puzzles.append(versions.repeat(len(tests)))
-            pairs.append(tests.repeat_interleave(len(versions)))
-        return torch.cat(puzzles), torch.cat(pairs)
-
-    def _ask(self, puzzles: Tensor, pairs: Tensor) -> Batch:
+    def _ask(self, split: str, augmented: bool) -> Batch:
+        puzzles, pairs = self._index.asked(split_of(self._asked, split, train=AFRESH), augmented)
         question, answer = self._pairs.versions(puzzles, pairs)
         corner = torch.zeros(len(puzzles), 2, dtype=torch.long)
         hidden = answer.sizes[:, :1] == 0
@@ -221,7 +183,7 @@ class ARC(Task):
         The input may be that of any pair, demonstrations among them, in any version, anywhere on its canvas.
         """
         check_tokens("x", x, self.spec.len_in, board=True)
-        answer, known = self._known(x[None])
+        answer, known = self._tables(x.device).answers(x[None].long(), self._side)
         return answer[known]
 
     def violations(self, x: Tensor, y: Tensor) -> Tensor:
@@ -234,12 +196,9 @@ class ARC(Task):
             ValueError: a wrong last dimension, a dtype that is no integer, dimensions that don't broadcast.
         """
         check_pair(x, self.spec.len_in, y, self.spec.len_out)
-        answer, known = self._known(x.reshape(-1, self.spec.len_in))
+        answer, known = self._tables(x.device).answers(x.reshape(-1, self.spec.len_in).long(), self._side)
         answer, known = answer.view(*x.shape[:-1], self.spec.len_out), known.view(*x.shape[:-1], 1)
         return ((y.long() != answer) | ~known).sum(-1)
-
-    def _known(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return self._tables(x.device).answers(x.long(), self._side)
 
     def _tables(self, device: torch.device) -> Pairs:
         if device not in self._on:
@@ -252,22 +211,8 @@ class ARC(Task):
         The identity for tasks without augmentations, unknown puzzles and canvases without a grid; answers without a
         grid stay as they are.
         """
-        pairs = self._tables(x.device)
-        number, chance = x[:, 0], torch.rand(len(x), generator=generator, dtype=torch.float64).to(x.device)
-        old = torch.where((number >= 0) & (number < self.num_puzzles), number, 0)
-        task = pairs.puzzle_task[old]
-        first, versions = self._first_puzzle.to(x.device)[task], self._num_versions.to(x.device)[task]
-        new = first + (chance * versions).long()
-        _, corner, asked = read(grow(x[:, 1:]))
-        asked &= (old == number) & (versions > 1)
-
-        def turned(canvas: Tensor, before: Tensor, after: Tensor, shift: Tensor) -> Tensor:
-            grids, offsets, there = read(grow(canvas))
-            grids = transform(transform(grids, pairs.backward[before]), pairs.forward[after])
-            return torch.where((asked & there)[:, None], cut(write(grids, offsets + shift), self._side), canvas)
-
-        image = torch.cat([torch.where(asked, new, number)[:, None], turned(x[:, 1:], old, new, -corner)], 1)
-        return image, lambda y: turned(y, new, old, corner)
+        chance = torch.rand(len(x), generator=generator, dtype=torch.float64).to(x.device)
+        return self._index.other_versions(self._tables(x.device), x, chance, self._side)
 
     # Scores
 
@@ -282,19 +227,9 @@ class ARC(Task):
         check_tokens("y", y, self.spec.len_out)
         questions = self.questions(split, augmented)
         if y.dim() not in (2, 3) or len(y) != len(questions):
-            raise ValueError(
-                f"y: expected [{len(questions)}, {y.shape[-1]}] or [{len(questions)}, N, {y.shape[-1]}], "
-                f"found {list(y.shape)}."
-            )
-        votes: dict[tuple[str, int], list[tuple[Augmentation, Grid | None]]] = {}
-        grids, num = decode(grow(y)), y[:1].numel() // y.shape[-1]
-        for k, question in enumerate(questions):
-            ballot = votes.setdefault((question.task, question.test), [])
-            ballot += [(question.augmentation, grid) for grid in grids[k * num : (k + 1) * num]]
-        found: Predictions = {}
-        for (name, _), ballot in votes.items():
-            found.setdefault(name, []).append(vote(ballot)[:CANDIDATES])
-        return found
+            sizes = f"[{len(questions)}, {y.shape[-1]}] or [{len(questions)}, N, {y.shape[-1]}]"
+            raise ValueError(f"y: expected {sizes}, found {list(y.shape)}.")
+        return elected(questions, decode(grow(y)))
 
     def score(self, predictions: Mapping[str, Sequence[Sequence[Any]]], split: str = "test") -> dict[str, float]:
         """ARC's score: a test input counts if one of its candidates, at most two, equals the output in every cell.
@@ -312,9 +247,7 @@ class ARC(Task):
         Raises:
             ValueError: an unknown task, another number of test inputs, more than two candidates, or no known output.
         """
-        if split not in self._asked:
-            raise ValueError(f"split: expected 'validation' or 'test', found {split!r}.")
-        return score([self._sets[k] for k in self._asked[split]], predictions)
+        return score([self._sets[k] for k in split_of(self._asked, split)], predictions)
 
     def own_score(self, x: Tensor, answers: Callable[[Tensor], Tensor]) -> dict[str, float]:
         """:meth:`score` with the votes of all augmentations, where ``x`` is the whole test split."""
@@ -355,7 +288,7 @@ class ARC(Task):
         if not 0 <= puzzle < self.num_puzzles or grid is None:
             raise ValueError(f"x: expected a puzzle from 0 to {self.num_puzzles - 1} and a grid on its canvas.")
         k = int(self._pairs.puzzle_task[puzzle])
-        name = self._sets[k].name if puzzle == self._first_puzzle[k] else puzzle
+        name = self._sets[k].name if puzzle == self._index.first_puzzle[k] else puzzle
         return json.dumps({"puzzle": name, "input": grid.tolist()}, separators=(",", ":"))
 
     def parse(self, text: str) -> Tensor:
@@ -364,41 +297,6 @@ class ARC(Task):
         Raises:
             ValueError: no JSON of this form, an unknown puzzle, or a grid that is none.
         """
-        try:
-            content = json.loads(text)
-        except (ValueError, RecursionError):
-            content = None
-        if not isinstance(content, dict) or content.keys() != {"puzzle", "input"}:
-            raise ValueError(
-                'Expected {"puzzle": name of a task or number of a puzzle, "input": [[...], ...]} as JSON.'
-            )
-        puzzle = content["puzzle"]
-        if isinstance(puzzle, str):
-            names = {task.name: int(first) for task, first in zip(self._sets, self._first_puzzle, strict=True)}
-            if puzzle not in names:
-                raise ValueError(f"There is no task {puzzle[:40]!r} among the {len(self._sets)} tasks.")
-            puzzle = names[puzzle]
-        if type(puzzle) is not int or not 0 <= puzzle < self.num_puzzles:
-            raise ValueError(f"Expected the name of a task or a puzzle from 0 to {self.num_puzzles - 1}.")
-        try:
-            grid = as_grid(content["input"])
-        except ValueError as error:
-            raise ValueError(f"The input is no grid: {error}.") from None
-        if max(grid.shape) > self._side:
-            raise ValueError(f"The input is a grid of {list(grid.shape)}, and the canvas has side {self._side}.")
+        names = {task.name: int(first) for task, first in zip(self._sets, self._index.first_puzzle, strict=True)}
+        puzzle, grid = parsed(text, names, self.num_puzzles, self._side)
         return torch.cat([torch.tensor([puzzle]), cut(encode(grid), self._side)])
-
-
-def _relations(side: int) -> Tensor:
-    """Cells in the same row, in the same column, next to each other; the puzzle's number is related to nothing."""
-    place = torch.arange(side * side)
-    row, column = place // side, place % side
-    relations = torch.stack([row[:, None] == row, column[:, None] == column, grid_neighbours(side, side)])
-    return torch.nn.functional.pad(relations, (1, 0, 1, 0))
-
-
-def _augmentations(puzzle: Puzzle, num: int, seed: int) -> Tensor:
-    """Versions of a task, ``[1 + num, 1 + 10]``, chosen by the colours to be seen; test outputs have no influence."""
-    used = {color for grid in puzzle.visible for color in grid.tobytes()}
-    generator = torch.Generator().manual_seed(crc32(f"{seed} {puzzle.name}".encode()))
-    return random_augmentations(num, sorted(used), generator)

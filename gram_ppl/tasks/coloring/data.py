@@ -2,33 +2,17 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..boards import fingerprint
 from ..edges import adjacency, isomorphism_class, num_nodes, random_graphs
+from ..holdout import Solved as Graphs
 
 MOST = 10_000_000  # colourings that are listed at a time
 BLOCK = 1 << 8  # graphs that are drawn or coloured at a time
 PATIENCE = 300  # blocks in a row that bring nothing new before a request counts as impossible
-
-
-class Graphs(NamedTuple):
-    """P graphs, each with all of its canonical colourings."""
-
-    x: Tensor  # [P, n (n - 1) / 2] uint8
-    num: Tensor  # [P] int64, how many colourings each has
-    first: Tensor  # [P] int64, where in ``y`` they start
-    y: Tensor  # [sum of num, n] uint8
-
-    def draw(self, num: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Random graphs and a random colouring of each, both uniform: ``[num, n (n - 1) / 2], [num, n]`` int64."""
-        graph = torch.randint(len(self.x), (num,), generator=generator)
-        which = torch.rand(num, generator=generator, dtype=torch.float64) * self.num[graph]
-        return self.x[graph].long(), self.y[self.first[graph] + which.long()].long()
 
 
 def list_colorings(x: Tensor, colors: int) -> Graphs:
@@ -39,7 +23,7 @@ def list_colorings(x: Tensor, colors: int) -> Graphs:
     """
     parts = [_colored(part, colors) for part in x.split(BLOCK)]
     num = torch.cat([num for num, _ in parts])
-    return Graphs(x, num, num.cumsum(0) - num, torch.cat([y for _, y in parts]))
+    return Graphs(x, torch.cat([y for _, y in parts]), num.cumsum(0) - num, num)
 
 
 def _colored(x: Tensor, colors: int) -> tuple[Tensor, Tensor]:

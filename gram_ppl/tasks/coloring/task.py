@@ -13,8 +13,8 @@ from torch import Tensor
 
 from ...state import Batch
 from ..base import Spec, Task, check_pair, check_tokens
-from ..boards import fingerprint
 from ..edges import EDGE, NO_EDGE, adjacency, node_pairs, num_nodes, relabel
+from ..holdout import AFRESH, Apart, split_of
 from .data import canonical, list_colorings, split_graphs
 
 if TYPE_CHECKING:
@@ -90,38 +90,36 @@ class GraphColoring(Task):
         self._bits = torch.tensor([-1, *(1 << k for k in range(colors)), -1], dtype=torch.int8)
         sizes = {"test": num_test, "validation": num_validation, "train": num_train}
         self._graphs = split_graphs(n, colors, bounds, split_by == "isomorphism", sizes, seed)
-        self._held = fingerprint(torch.cat([self._graphs["test"].x, self._graphs["validation"].x]))
+        self._apart = Apart(torch.cat([self._graphs["test"].x, self._graphs["validation"].x]))
 
     # Data
 
     def inputs(self, split: str) -> Tensor:
-        """The graphs of ``"validation"`` or ``"test"``: ``[num, L_in]`` int64, all different."""
-        if split not in ("validation", "test"):
-            raise ValueError(f"split: expected 'validation' or 'test', found {split!r}.")
-        return self._graphs[split].x.long()
+        """The graphs of a split: ``[num, L_in]`` int64, all different; ``"train"`` without ``relabel`` only."""
+        if split == "train" and not self._relabel:
+            return self._graphs["train"].x.long()
+        held = {name: self._graphs[name] for name in ("validation", "test")}
+        return split_of(held, split, train=AFRESH).x.long()
 
     def batches(self, split: str, batch_size: int, generator: torch.Generator) -> Iterator[Batch]:
         """Endless batches of ``"train"``, or of random rows of a held-out split: ``[batch_size, L_in]``, ``[.., n]``.
 
         Canonical colourings, uniformly random for each row.
         """
-        if split not in self._graphs:
-            raise ValueError(f"split: expected 'train', 'validation' or 'test', found {split!r}.")
-        if not len(self._graphs[split].x):
+        if not len(split_of(self._graphs, split).x):
             raise ValueError(f"The {split} split is empty.")
         return (self._rows(split, batch_size, generator) for _ in count())
 
     def _rows(self, split: str, num: int, generator: torch.Generator) -> Batch:
-        x, y = torch.zeros(0, self.spec.len_in, dtype=torch.long), torch.zeros(0, self.n, dtype=torch.long)
-        while len(x) < num:  # ends: under its own numbering a training graph is never held out
-            new_x, new_y = self._graphs[split].draw(num, generator)
-            if split == "train" and self._relabel:
-                order = torch.rand(num, self.n, generator=generator).argsort(1)
-                new_x, new_y = relabel(new_x, order), canonical(new_y.gather(1, order), self.colors)
-                good = torch.isin(fingerprint(new_x), self._held, invert=True)
-                new_x, new_y = new_x[good], new_y[good]
-            x, y = torch.cat([x, new_x]), torch.cat([y, new_y])
-        return Batch(x[:num], y[:num])
+        if split != "train" or not self._relabel:
+            return Batch(*self._graphs[split].draw(num, generator))
+
+        def draw() -> Batch:  # enough one day: under its own numbering a training graph is never held out
+            x, y = self._graphs[split].draw(num, generator)
+            order = torch.rand(num, self.n, generator=generator).argsort(1)
+            return Batch(relabel(x, order), canonical(y.gather(1, order), self.colors))
+
+        return self._apart.rows(num, draw, "graphs")
 
     # Rules
 

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from ...state import Batch
 from ..base import Spec, Task, check_pair, check_tokens
-from ..boards import fingerprint, grid_neighbours, symmetries
+from ..boards import grid_neighbours, symmetries
+from ..holdout import AFRESH, Apart, split_of
 from .data import loaded, made
 from .paths import GOAL, OPEN, PATH, START, Mazes, count_paths, faults, prepare, shortest, walk
 
@@ -107,7 +108,7 @@ class Maze(Task):
             split = made(self.size, *bounds, num_validation, num_test, pool or 2000, seed)
         self._train = split.train
         self._held = {"validation": split.validation, "test": split.test}
-        self._held_mazes = fingerprint(torch.cat([split.test.x, split.validation.x]))
+        self._apart = Apart(torch.cat([split.test.x, split.validation.x]))
         self._symmetries = symmetries(self.size) if augment else cell[None]
         self._training_rows(1, torch.Generator().manual_seed(seed))  # raises if everything is held out
 
@@ -127,25 +128,19 @@ class Maze(Task):
         return (self._rows(mazes, batch_size, generator) for _ in count())
 
     def _training_rows(self, num: int, generator: torch.Generator) -> Batch:
-        x = y = torch.zeros(0, self.spec.len_in, dtype=torch.long)
-        for _ in range(TRIES):
+        def draw() -> Batch:
             new = self._rows(self._train, num, generator)
             symmetry = self._symmetries[torch.randint(len(self._symmetries), (num,), generator=generator)]
-            new_x, new_y = new.x.gather(1, symmetry), new.y.gather(1, symmetry)
-            good = torch.isin(fingerprint(new_x), self._held_mazes, invert=True)
-            x, y = torch.cat([x, new_x[good]]), torch.cat([y, new_y[good]])
-            if len(x) >= num:
-                return Batch(x[:num], y[:num])
-        raise ValueError("The held-out mazes leave none to train on: hold out fewer, or allow more mazes.")
+            return Batch(new.x.gather(1, symmetry), new.y.gather(1, symmetry))
+
+        return self._apart.rows(num, draw, "mazes", TRIES)
 
     def _rows(self, mazes: Mazes, num: int, generator: torch.Generator) -> Batch:
         chosen = mazes.take(torch.randint(len(mazes.x), (num,), generator=generator))
         return Batch(chosen.x.long(), walk(chosen, self.size, generator))
 
     def _held_out(self, split: str) -> Mazes:
-        if split not in self._held:
-            raise ValueError(f"split: expected 'validation' or 'test', found {split!r}.")
-        return self._held[split]
+        return split_of(self._held, split, train=AFRESH)
 
     # Rules
 

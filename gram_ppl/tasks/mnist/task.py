@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ...state import Batch
 from ..base import Spec, Task, check_pair, check_tokens
+from ..holdout import split_of
 from .idx import read_mnist
 from .strokes import draw_digits
 
@@ -121,9 +122,7 @@ class BinarizedMNIST(Task):
         return (tokens == ON).float().unflatten(-1, (self.size, self.size))
 
     def _split(self, split: str) -> tuple[Tensor, Tensor]:
-        if split not in self._held:
-            raise ValueError(f"split: expected 'train', 'validation' or 'test', found {split!r}.")
-        return self._held[split]
+        return split_of(self._held, split)
 
     # Rules
 

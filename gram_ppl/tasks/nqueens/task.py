@@ -16,6 +16,7 @@ from torch import Tensor
 from ...state import Batch
 from ..base import Spec, Task, check_pair, check_tokens
 from ..boards import symmetries
+from ..holdout import split_of
 from .solutions import all_solutions, unique_inputs
 
 if TYPE_CHECKING:
@@ -109,19 +110,15 @@ class NQueens(Task):
     # Data
 
     def inputs(self, split: str) -> Tensor:
-        """The inputs of ``"validation"`` or ``"test"``: ``[num, L_in]`` int64, all different."""
-        if split not in ("validation", "test"):
-            raise ValueError(f"split: expected 'validation' or 'test', found {split!r}.")
-        return self._input(self._split[split])
+        """The inputs of ``"train"``, ``"validation"`` or ``"test"``: ``[num, L_in]`` int64, all different."""
+        return self._input(split_of(self._split, split))
 
     def batches(self, split: str, batch_size: int, generator: torch.Generator) -> Iterator[Batch]:
         """Endless batches of ``"train"`` or of a held-out split, ``[batch_size, L_in]`` int64 each.
 
         x is uniform among the different inputs of the split, y uniform among the completions of x.
         """
-        if split not in self._split:
-            raise ValueError(f"split: expected 'train', 'validation' or 'test', found {split!r}.")
-        members = self._split[split]
+        members = split_of(self._split, split)
         if not len(members):
             raise ValueError(f"The {split} split is empty.")
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ...state import Batch
 from ..base import Spec, Task, check_pair, check_tokens
-from ..boards import fingerprint
+from ..holdout import AFRESH, Apart, Solved, split_of
 from .csv import DIGITS
 from .data import Puzzles, loaded, made, reveal, uniform_ints
 from .exact import ExactSolver, box_of
@@ -39,7 +39,8 @@ class Sudoku(Task):
     No training row is a held-out puzzle: the check comes after augmentation, and a row that fails is drawn again.
 
     Args:
-        box: r and c, at least 2 each, n at most 16.
+        box: r and c, at least 2 each, n at most 16; 3 and 3 if not given, or 2 and 2 with 4 to 8 clues where neither
+            clues nor data are given.
         clues: fewest and most givens of made puzzles; their number is uniform, their cells are uniformly random.
         unique: make only puzzles with exactly one solution. Cells are blanked in random order down to a uniform number
             of clues (25 ms for a 9 x 9 puzzle); puzzles that stay above the most are discarded.
@@ -65,7 +66,7 @@ class Sudoku(Task):
 
     def __init__(
         self,
-        box: tuple[int, int] = (3, 3),
+        box: tuple[int, int] | None = None,
         clues: tuple[int, int] | None = None,
         *,
         unique: bool = False,
@@ -82,6 +83,8 @@ class Sudoku(Task):
         pool: int = 500,
         seed: int = 0,
     ) -> None:
+        if box is None:
+            box, clues = ((2, 2), (4, 8)) if clues is None and data is None else ((3, 3), clues)
         r, c = self.box = box
         if min(box) < 2 or r * c > len(DIGITS):
             raise ValueError(f"box: expected at least 2 rows and 2 columns, and at most 16 cells, found {r} x {c}.")
@@ -116,7 +119,8 @@ class Sudoku(Task):
         relations = torch.stack([unit[:, None] == unit for unit in (cell // n, cell % n, box_of(self.box))])
         self._writing = Writing(self.box, relations)
         files, test_files = _strings(data), _strings(test_data)
-        super().__init__(Spec(length, n + 1, length, n + 1, relations), {"data": files, "test_data": test_files})
+        given = {"box": list(box), "clues": clues and list(clues), "data": files, "test_data": test_files}
+        super().__init__(Spec(length, n + 1, length, n + 1, relations), given)
 
         # Sets of digits as bits: one digit each, none for a token that is no digit; how many digits a set has.
         self._bits = torch.tensor([0, *(1 << k for k in range(n)), 0], dtype=torch.int32)
@@ -137,8 +141,7 @@ class Sudoku(Task):
         self._held = {"validation": split.validation, "test": split.test}
         self._draws: dict[str, Callable[[int, torch.Generator], Batch]] = {}
         x, y = torch.cat([split.test.x, split.validation.x]), torch.cat([split.test.y, split.validation.y])
-        self._held_puzzles = fingerprint(x)
-        self._held_grids = fingerprint(y if by_grid else y[:0])
+        self._apart = Apart(x, y if by_grid and len(y) else None)
         self._training_rows(1, torch.Generator().manual_seed(seed))  # raises if everything is held out
 
     # Data
@@ -170,16 +173,7 @@ class Sudoku(Task):
         return (draw(batch_size, generator) for _ in count())
 
     def _training_rows(self, num: int, generator: torch.Generator) -> Batch:
-        x = y = torch.zeros(0, self.spec.len_in, dtype=torch.long)
-        for _ in range(TRIES):
-            new_x, new_y = self._any_rows(num, generator)
-            good = torch.isin(fingerprint(new_x), self._held_puzzles, invert=True)
-            if len(self._held_grids):
-                good &= torch.isin(fingerprint(new_y), self._held_grids, invert=True)
-            x, y = torch.cat([x, new_x[good]]), torch.cat([y, new_y[good]])
-            if len(x) >= num:
-                return Batch(x[:num], y[:num])
-        raise ValueError("The held-out puzzles leave none to train on: hold out fewer, or allow more clues.")
+        return self._apart.rows(num, lambda: self._any_rows(num, generator), "puzzles", TRIES)
 
     def _any_rows(self, num: int, generator: torch.Generator) -> Batch:
         rows = torch.randint(len(self._rows.x), (num,), generator=generator)
@@ -202,22 +196,11 @@ class Sudoku(Task):
                 raise ValueError(f"The {split} split is empty.")
             found = [self.solutions(row, limit=MANY + 1) for row in x]
             found = [every if len(every) <= MANY else y[i, None] for i, every in enumerate(found)]
-            every = torch.cat(found)
-            num_each = torch.tensor([len(each) for each in found])
-            first = num_each.cumsum(0) - num_each
-
-            def draw(num: int, generator: torch.Generator) -> Batch:
-                rows = torch.randint(len(x), (num,), generator=generator)
-                one = torch.rand(num, generator=generator, dtype=torch.float64) * num_each[rows]
-                return Batch(x[rows], every[first[rows] + one.long()])
-
-            self._draws[split] = draw
+            self._draws[split] = Solved.of(x, found).draw
         return self._draws[split]
 
     def _held_out(self, split: str) -> Puzzles:
-        if split not in self._held:
-            raise ValueError(f"split: expected 'validation' or 'test', found {split!r}.")
-        return self._held[split]
+        return split_of(self._held, split, train=AFRESH)
 
     # Rules
 
