@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import re
 import subprocess
 import sys
 import zipfile
@@ -203,6 +204,23 @@ def test_example_is_short_and_has_a_test(path: Path) -> None:
 
 def test_there_are_examples() -> None:
     assert EXAMPLES
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_a_module_is_short(name: str) -> None:
+    assert len(MODULES[name].read_text(encoding="utf-8").splitlines()) <= 300
+
+
+LITERAL = re.compile(r"\b(?:get|has)attr\(\s*(?:self\.)?(\w*(?:model|program|task|guide|select|heads)\w*),\s*[\"']")
+
+
+@pytest.mark.parametrize("name", sorted(set(MODULES) - {"program.model", "tasks.base"}))
+def test_nobody_guesses_what_a_model_or_task_has(name: str) -> None:
+    assert LITERAL.findall(MODULES[name].read_text(encoding="utf-8")) == []
+
+
+def test_the_guess_is_seen() -> None:
+    assert LITERAL.findall('x = getattr(model, "heads", None)\ny = hasattr(self.task,\n  "views")') == ["model", "task"]
 
 
 def test_no_module_is_named_utils() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import html
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,43 +19,9 @@ from ..storage.folder import STATE_FILE
 from ..tasks.base import Task
 from ..training.record import History, Record
 from . import pictures
+from .render import PICTURES, Block, Code, Heading, Picture, Table, Text, cell, html_page, markdown
 
-PICTURES = "report"  # the folder of pictures within the run's folder
 MOST_SOLUTIONS = 50  # that a landscape of one puzzle is drawn for
-
-
-class Heading(NamedTuple):
-    """A section begins."""
-
-    text: str
-
-
-class Text(NamedTuple):
-    """A paragraph."""
-
-    text: str
-
-
-class Code(NamedTuple):
-    """Lines as they stand."""
-
-    text: str
-
-
-class Table(NamedTuple):
-    """Rows of cells; the first row is the head."""
-
-    rows: list[list[str]]
-
-
-class Picture(NamedTuple):
-    """A picture and what it shows."""
-
-    path: Path
-    caption: str
-
-
-Block = Heading | Text | Code | Table | Picture
 
 
 def page(
@@ -103,7 +67,7 @@ def page(
         blocks += _posterior(draw, model, guide, task, seed)
     title = f"{type(task).__name__}: {folder.resolve().name}"
     written = [folder / "report.md", folder / "report.html"]
-    for path, text in zip(written, (_markdown(title, blocks), _html(title, blocks)), strict=True):
+    for path, text in zip(written, (markdown(title, blocks), html_page(title, blocks)), strict=True):
         path.write_text(text, encoding="utf-8")
     return written
 
@@ -126,7 +90,7 @@ def _settings(folder: Path, model: Any, settings: dict[str, Any]) -> Iterator[Bl
     _, document = checkpoint.read(folder / checkpoint.MODEL_FILE)
     yield Code("\n".join(f"{part} = {_built(description, 0)}" for part, description in document.items()))
     if settings:
-        yield Table([["setting of the run", "value"], *([key, _cell(value)] for key, value in settings.items())])
+        yield Table([["setting of the run", "value"], *([key, cell(value)] for key, value in settings.items())])
 
 
 def _built(description: Any, depth: int) -> str:
@@ -146,7 +110,7 @@ def _metrics(metrics: dict[str, Any]) -> list[list[str]]:
     others = {key: value for key, value in metrics.items() if isinstance(value, dict)}
     columns = {"GRAM": {key: value for key, value in metrics.items() if key not in others}, **others}
     names = dict.fromkeys(name for column in columns.values() for name in column)
-    rows = [[name.replace("_", " "), *(_cell(column.get(name)) for column in columns.values())] for name in names]
+    rows = [[name.replace("_", " "), *(cell(column.get(name)) for column in columns.values())] for name in names]
     return [["", *columns], *rows]
 
 
@@ -279,65 +243,3 @@ def _history(folder: Path) -> History:
         return [Record(*values) for values in document["history"]]
     except (KeyError, TypeError):
         raise CheckpointError(f"{path}: not the state of a training run") from None
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return "–"
-    if isinstance(value, float):
-        return f"{value:,.4g}" if abs(value) < 10 else f"{value:,.1f}"
-    return f"{value:,}" if type(value) is int else str(value)
-
-
-def _markdown(title: str, blocks: list[Block]) -> str:
-    parts = [f"# {title}"]
-    for block in blocks:
-        match block:
-            case Heading(text):
-                parts.append(f"## {text}")
-            case Text(text):
-                parts.append(text)
-            case Code(text):
-                parts.append(f"```python\n{text}\n```")
-            case Table(rows):
-                lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
-                parts.append("\n".join([lines[0], "|---" * len(rows[0]) + "|", *lines[1:]]))
-            case Picture(path, caption):
-                parts.append(f"![{caption}]({PICTURES}/{path.name})\n\n*{caption}*")
-    return "\n\n".join(parts) + "\n"
-
-
-STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; color: #222; background: #fff; max-width: 60rem; margin: 2rem auto;
-       padding: 0 1rem; }
-h1, h2 { font-weight: 600; line-height: 1.2; } h2 { margin-top: 2.5rem; border-bottom: 1px solid #ddd; }
-figure { margin: 1.5rem 0; } img { max-width: 100%; } figcaption { color: #555; font-size: 0.9rem; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: 0.2rem 0.9rem 0.2rem 0; text-align: left; border-bottom: 1px solid #eee; }
-pre { background: #f6f6f6; padding: 0.8rem; overflow-x: auto; font-size: 0.85rem; }
-"""
-
-
-def _html(title: str, blocks: list[Block]) -> str:
-    parts = [f"<h1>{html.escape(title)}</h1>", *map(_element, blocks)]
-    head = f'<meta charset="utf-8"><title>{html.escape(title)}</title><style>{STYLE}</style>'
-    return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n' + "\n".join(parts) + "\n</body></html>\n"
-
-
-def _element(block: Block) -> str:
-    match block:
-        case Heading(text):
-            return f"<h2>{html.escape(text)}</h2>"
-        case Text(text):
-            return f"<p>{html.escape(text)}</p>"
-        case Code(text):
-            return f"<pre>{html.escape(text)}</pre>"
-        case Table(rows):
-            lines = ["".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in rows]
-            head = lines[0].replace("td>", "th>")
-            return f"<table><tr>{head}</tr>" + "".join(f"<tr>{line}</tr>" for line in lines[1:]) + "</table>"
-        case Picture(path, caption):
-            data = base64.b64encode(path.read_bytes()).decode()
-            kind, caption = path.suffix[1:], html.escape(caption)
-            image = f'<img src="data:image/{kind};base64,{data}" alt="{caption}">'
-            return f"<figure>{image}<figcaption>{caption}</figcaption></figure>"

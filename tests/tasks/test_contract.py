@@ -137,6 +137,18 @@ def test_the_config_builds_the_task_again(world):
 # Data
 
 
+def test_inputs_of_training_are_listed_or_it_is_said_why_not(world):
+    if world.name not in ("queens-cells", "queens-rows", "mnist"):
+        with pytest.raises(ValueError, match="made afresh for every batch, so there is no list of them"):
+            world.task.inputs("train")
+        return
+    x = world.task.inputs("train")
+    some = next(world.task.batches("train", 20, torch.Generator().manual_seed(0))).x
+    assert not x.shape[1] or rows(some) <= rows(x)
+    for split in ("validation", "test"):
+        assert not x.shape[1] or not rows(world.task.inputs(split)) & rows(x)
+
+
 def test_held_out_inputs(world):
     validation, test = (world.task.inputs(split) for split in ("validation", "test"))
     for x in (validation, test):

@@ -643,3 +643,11 @@ def test_held_out_puzzles_of_another_difficulty(tmp_path):
         Sudoku((2, 2), data=path, held_clues=(3, 3), num_validation=5, num_test=10)
     with pytest.raises(ValueError, match="held_reveal for puzzles of data"):
         Sudoku((2, 2), clues=(4, 8), held_reveal=(1, 1))
+
+
+def test_without_arguments_it_is_the_small_board():
+    sudoku = Sudoku()
+    assert (sudoku.box, sudoku.clues) == ((2, 2), (4, 8))
+    assert Sudoku(**sudoku.config).config == sudoku.config
+    assert sudoku.inputs("test").shape == (500, 16)
+    assert Sudoku(clues=(30, 40), num_validation=1, num_test=1, pool=2).side == 9

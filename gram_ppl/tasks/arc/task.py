@@ -214,8 +214,6 @@ class ARC(Task):
         chance = torch.rand(len(x), generator=generator, dtype=torch.float64).to(x.device)
         return self._index.other_versions(self._tables(x.device), x, chance, self._side)
 
-    # Scores
-
     def predictions(self, split: str, y: Tensor, augmented: bool = False) -> Predictions:
         """The two most frequent grids for each test input, from answers to ``inputs(split, augmented)``.
 
