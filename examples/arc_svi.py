@@ -6,16 +6,15 @@ On a CPU, one task: its pairs under random symmetries are learned, its test inpu
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
 from rich import print
 
 import gram_ppl as gp
+from gram_ppl import presets, report
 from gram_ppl.cli.options import Out, Relations, Resume, Samples, Seed, Steps, Updates
-from gram_ppl.presets import worlds as presets
-from gram_ppl.reporting import tables as report
 from gram_ppl.training import interrupt
 
 
@@ -48,16 +47,17 @@ def main(
             return
         if not (only or torch.cuda.is_available()):
             raise ValueError("--only: name one task; a whole set takes a GPU")
-        changes = {"task.root": root, "task.version": version, "task.only": only or None, "fit.updates": updates}
+        changes: dict[str, Any] = {
+            "task.root": root,
+            "task.version": version,
+            "task.only": only or None,
+            "fit.updates": updates,
+        }
         changes |= {"task.num_augmentations": augmentations, "model.mixer.relations": relations}
         preset = presets.get("arc", settings=changes)
 
-        task = gp.tasks.ARC(**preset.task, seed=seed)
-        encoder = gp.models.PuzzleTokens(task.num_puzzles)
-        model = gp.models.GRAM(task.spec, **preset.model, encoder=encoder, seed=seed)
-        guide = gp.guides.AmortizedGuide(model, seed=seed)
-        objective = gp.SegmentELBO(preset.beta, preset.balance)
-        history = gp.fit(model, guide, task, objective=objective, **preset.fit, out=out, resume=resume, seed=seed)
+        task, model, guide, objective, fit = presets.build(preset, seed=seed)
+        history = gp.fit(model, guide, task, objective=objective, **fit, out=out, resume=resume, seed=seed)
 
         torch.manual_seed(seed)
         shown = next(task.batches("train", 16, torch.Generator().manual_seed(seed)))

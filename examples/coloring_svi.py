@@ -5,15 +5,14 @@ minutes on a CPU. ``--tokens edges`` is the paper's encoding, a token for each p
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich import print
 
 import gram_ppl as gp
+from gram_ppl import presets, report
 from gram_ppl.cli.options import Out, Relations, Resume, Samples, Seed, Steps, Updates
-from gram_ppl.presets import worlds as presets
-from gram_ppl.reporting import tables as report
 from gram_ppl.training import interrupt
 
 ENCODERS = {"nodes": gp.models.NodeTokens(), "edges": gp.models.Tokens()}
@@ -35,30 +34,17 @@ def main(
     with report.plain_errors(), interrupt.resumable(out):
         if tokens not in ENCODERS:
             raise ValueError(f"--tokens: expected nodes or edges, found {tokens!r}")
-        changes = {"task.n": nodes, "task.p": p, "fit.updates": updates}
+        changes: dict[str, Any] = {"task.n": nodes, "task.p": p, "fit.updates": updates}
         changes |= {"model.encoder": ENCODERS[tokens], "model.mixer.rope": tokens == "edges"}
-        changes |= {"model.mixer.relations": relations}
+        changes |= {"model.mixer.relations": relations, "steps": steps}
         if nodes == 10:
             changes |= {"task.num_train": 13_465, "task.num_test": 192}
         elif nodes < 6:  # there are only so many graphs
             changes |= {"task.num_train": 300, "task.num_validation": 20, "task.num_test": 40}
         preset = presets.get("coloring", settings=changes)
 
-        task = gp.tasks.GraphColoring(**preset.task, seed=seed)
-        model = gp.models.GRAM(task.spec, **preset.model, seed=seed)
-        guide = gp.guides.AmortizedGuide(model, seed=seed)
-        objective = gp.SegmentELBO(preset.beta, preset.balance)
-        history = gp.fit(
-            model,
-            guide,
-            task,
-            objective=objective,
-            **preset.fit,
-            evaluate_steps=steps,
-            out=out,
-            resume=resume,
-            seed=seed,
-        )
+        task, model, guide, objective, fit = presets.build(preset, seed=seed)
+        history = gp.fit(model, guide, task, objective=objective, **fit, out=out, resume=resume, seed=seed)
 
         noise = gp.poutine.Temperature(preset.temperature)
         metrics = gp.metrics.evaluate(model, task, num_samples=samples, steps=steps, noise=noise, seed=seed)

@@ -13,7 +13,7 @@ from rich.console import Console
 from torch import Tensor, nn
 
 import gram_ppl as gp
-from gram_ppl.reporting import tables as report
+from gram_ppl import report
 
 
 class LowRankGuide(gp.Guide):

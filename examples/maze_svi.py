@@ -4,15 +4,14 @@ Without options: made mazes of 6×6 cells, in minutes on a CPU. ``--root`` reads
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich import print
 
 import gram_ppl as gp
+from gram_ppl import presets, report
 from gram_ppl.cli.options import HeldOut, Out, Relations, Resume, Samples, Seed, Steps, Updates
-from gram_ppl.presets import worlds as presets
-from gram_ppl.reporting import tables as report
 from gram_ppl.training import interrupt
 
 
@@ -30,26 +29,13 @@ def main(
 ) -> None:
     """Train, solve unseen mazes, show one with several shortest paths."""
     with report.plain_errors(), interrupt.resumable(out):
-        changes = {"task": {"num_validation": 100, "root": root}} if root else {}
+        changes: dict[str, Any] = {"task": {"num_validation": 100, "root": root}} if root else {}
         changes |= {"task.size": (30, 30) if root else (side, side), "task.num_test": held_out}
-        changes |= {"model.mixer.relations": relations, "fit.updates": updates}
+        changes |= {"model.mixer.relations": relations, "fit.updates": updates, "steps": steps}
         preset = presets.get("maze", settings=changes)
 
-        task = gp.tasks.Maze(**preset.task, seed=seed)
-        model = gp.models.GRAM(task.spec, **preset.model, seed=seed)
-        guide = gp.guides.AmortizedGuide(model, seed=seed)
-        objective = gp.SegmentELBO(preset.beta, preset.balance)
-        history = gp.fit(
-            model,
-            guide,
-            task,
-            objective=objective,
-            **preset.fit,
-            evaluate_steps=steps,
-            out=out,
-            resume=resume,
-            seed=seed,
-        )
+        task, model, guide, objective, fit = presets.build(preset, seed=seed)
+        history = gp.fit(model, guide, task, objective=objective, **fit, out=out, resume=resume, seed=seed)
 
         metrics = gp.metrics.evaluate(model, task, num_samples=samples, steps=steps, seed=seed)
         report.record(f"{metrics['num_test']} unseen mazes", out, history, metrics)

@@ -4,16 +4,15 @@ Without options: 12×12 digits that the project draws itself, in minutes on a CP
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich import print
 
 import gram_ppl as gp
+from gram_ppl import presets, report
 from gram_ppl.cli.options import Out, Relations, Resume, Seed, Steps, Updates
 from gram_ppl.evaluation import features
-from gram_ppl.presets import worlds as presets
-from gram_ppl.reporting import tables as report
 from gram_ppl.training import interrupt
 
 
@@ -29,14 +28,11 @@ def main(
 ) -> None:
     """Train, generate pictures, measure FID and inception score with a LeNet trained on the same data."""
     with report.plain_errors(), interrupt.resumable(out):
-        changes = {"task.root": root, "model.mixer.relations": relations, "fit.updates": updates}
+        changes: dict[str, Any] = {"task.root": root, "model.mixer.relations": relations, "fit.updates": updates}
         preset = presets.get("mnist", settings=changes)
 
-        task = gp.tasks.BinarizedMNIST(**preset.task, seed=seed)
-        model = gp.models.GRAM(task.spec, **preset.model, seed=seed)
-        guide = gp.guides.AmortizedGuide(model, seed=seed)
-        objective = gp.SegmentELBO(preset.beta, preset.balance)
-        history = gp.fit(model, guide, task, objective=objective, **preset.fit, out=out, resume=resume, seed=seed)
+        task, model, guide, objective, fit = presets.build(preset, seed=seed)
+        history = gp.fit(model, guide, task, objective=objective, **fit, out=out, resume=resume, seed=seed)
 
         noise = gp.poutine.Temperature(preset.temperature)
         made = gp.generate(model, num_samples=samples, steps=steps, noise=noise, seed=seed).cpu()

@@ -4,15 +4,14 @@ Without options: 8 queens in the cell encoding with the lines of the board as re
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich import print
 
 import gram_ppl as gp
+from gram_ppl import presets, report
 from gram_ppl.cli.options import HeldOut, Out, Relations, Resume, Samples, Seed, Steps, Updates
-from gram_ppl.presets import worlds as presets
-from gram_ppl.reporting import tables as report
 from gram_ppl.training import interrupt
 
 
@@ -31,26 +30,14 @@ def main(
 ) -> None:
     """Train, complete unseen boards, show one with several completions."""
     with report.plain_errors(), interrupt.resumable(out):
-        changes = {"task.n": n, "task.removed": removed or None, "task.tokens": tokens}
+        changes: dict[str, Any] = {"task.n": n, "task.removed": removed or None, "task.tokens": tokens}
         changes |= {"task.num_validation": 20 if n < 7 else None}
         changes |= {"model.mixer.relations": relations, "fit.updates": updates}
         preset = presets.get("queens", settings=changes)
 
-        task = gp.tasks.NQueens(**preset.task, seed=seed)
-        model = gp.models.GRAM(task.spec, **preset.model, seed=seed)
-        guide = gp.guides.AmortizedGuide(model, seed=seed)
-        objective = gp.SegmentELBO(preset.beta, preset.balance)
+        task, model, guide, objective, fit = presets.build(preset, seed=seed)
         print(f"{n} queens, {len(task.inputs('test')):,} different inputs in the test split")
-        history = gp.fit(
-            model,
-            guide,
-            task,
-            objective=objective,
-            **preset.fit,
-            out=out,
-            resume=resume,
-            seed=seed,
-        )
+        history = gp.fit(model, guide, task, objective=objective, **fit, out=out, resume=resume, seed=seed)
 
         x = task.inputs("test")[:held_out]
         depth = {"steps": steps, "halt": preset.halt, "retry": preset.retry}

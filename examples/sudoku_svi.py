@@ -14,9 +14,8 @@ import typer
 from rich import print
 
 import gram_ppl as gp
+from gram_ppl import presets, report
 from gram_ppl.cli.options import Out, Samples, Seed, Updates
-from gram_ppl.presets import worlds as presets
-from gram_ppl.reporting import tables as report
 from gram_ppl.storage.folder import locked
 from gram_ppl.training import interrupt
 
@@ -36,19 +35,17 @@ def settings(run: dict[str, Any]) -> presets.Preset:
     return presets.get("sudoku", name, changes)
 
 
-def train(preset: presets.Preset, task: Any, out: Path, resume: bool, seed: int, deterministic: bool = False) -> Any:
+def train(preset: presets.Preset, out: Path, resume: bool, seed: int, deterministic: bool = False) -> Any:
     """Train one model, draw its curves, measure it on the test puzzles."""
-    model = gp.models.GRAM(task.spec, **preset.model, seed=seed)
-    guide = gp.guides.AmortizedGuide(model, seed=seed)
+    model: Any
+    guide: Any
+    task, model, guide, objective, fit = presets.build(preset, seed=seed)
     if deterministic:
         model, guide = (twin := model.deterministic()), gp.guides.Empty(twin)
     parameters = sum(weights.numel() for weights in model.parameters())
     print(f"\n[bold]{'Deterministic' if deterministic else 'GRAM'}[/], {parameters:,} parameters")
-    objective = gp.SegmentELBO(preset.beta, preset.balance)
-    history = gp.fit(
-        model, guide, task, objective=objective, **preset.fit, evaluate_steps=preset.steps, out=out,
-        resume=resume and (out / gp.STATE_FILE).exists(), seed=seed,
-    )  # fmt: skip
+    resume = resume and (out / gp.STATE_FILE).exists()
+    history = gp.fit(model, guide, task, objective=objective, **fit, out=out, resume=resume, seed=seed)
     report.training_curves(history, out / "training.png")
     samples = 1 if deterministic else preset.samples  # all answers of a deterministic model are the same
     metrics = gp.metrics.evaluate(model, task, num_samples=samples, steps=preset.steps, seed=seed)
@@ -73,7 +70,7 @@ def main(
     again = f"python {sys.argv[0]} --resume {shlex.quote(str(resume or out))}"
     with report.plain_errors(), interrupt.resumable(resume or out, again):
         cuda = torch.cuda.is_available()
-        run = {"box": box or ((3, 3) if cuda or data else (2, 2)), "data": data, "held_out": held_out}
+        run: dict[str, Any] = {"box": box or ((3, 3) if cuda or data else (2, 2)), "data": data, "held_out": held_out}
         run |= {"updates": updates, "samples": samples, "steps": steps, "compare": compare, "seed": seed, "cuda": cuda}
         if resume is not None:  # the folder knows what the command line asked for
             run, out = run | json.loads((resume / "run.json").read_text()), resume
@@ -82,10 +79,10 @@ def main(
         own = None if puzzle is None else task.parse(puzzle)
         with locked(out):
             (out / "run.json").write_text(json.dumps(run, indent=2))
-            model, metrics = train(preset, task, out, resume is not None, run["seed"])
+            model, metrics = train(preset, out, resume is not None, run["seed"])
         columns = {"GRAM": metrics}
         if run["compare"]:
-            _, metrics = train(preset, task, out / "deterministic", resume is not None, run["seed"], deterministic=True)
+            _, metrics = train(preset, out / "deterministic", resume is not None, run["seed"], deterministic=True)
             columns["deterministic"] = metrics
         print("\n", report.metrics_table(f"{metrics['num_test']} unseen puzzles", columns))
         (out / "metrics.json").write_text(json.dumps(columns.pop("GRAM") | columns, indent=2))

@@ -4,16 +4,15 @@ Without options: the 288 Sudoku grids of side 4, in minutes on a CPU. ``--task q
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
 from rich import print
 
 import gram_ppl as gp
+from gram_ppl import presets, report
 from gram_ppl.cli.options import Out, Relations, Resume, Samples, Seed, Steps, Updates
-from gram_ppl.presets import worlds as presets
-from gram_ppl.reporting import tables as report
 from gram_ppl.training import interrupt
 
 
@@ -31,25 +30,12 @@ def main(
     """Train, generate boards, count the valid and the different ones."""
     with report.plain_errors(), interrupt.resumable(out):
         queens = task == "queens"
-        changes = {"task.game": task, "task.side": side or (8 if queens else None)}
-        changes |= {"model.mixer.relations": relations, "fit.updates": updates}
+        changes: dict[str, Any] = {"task.game": task, "task.side": side or (8 if queens else None)}
+        changes |= {"model.mixer.relations": relations, "fit.updates": updates, "steps": steps}
         preset = presets.get("unconditional", "cpu" if queens else None, changes)
 
-        world = presets.from_nothing(**preset.task, seed=seed)  # a gp.tasks.Unconditional of the game
-        model = gp.models.GRAM(world.spec, **preset.model, seed=seed)
-        guide = gp.guides.AmortizedGuide(model, seed=seed)
-        objective = gp.SegmentELBO(preset.beta, preset.balance)
-        history = gp.fit(
-            model,
-            guide,
-            world,
-            objective=objective,
-            **preset.fit,
-            evaluate_steps=steps,
-            out=out,
-            resume=resume,
-            seed=seed,
-        )
+        world, model, guide, objective, fit = presets.build(preset, seed=seed)  # a gp.tasks.Unconditional of the game
+        history = gp.fit(model, guide, world, objective=objective, **fit, out=out, resume=resume, seed=seed)
 
         torch.manual_seed(seed)
         boards = gp.generate(model, num_samples=samples, steps=steps).cpu()
