@@ -49,7 +49,7 @@ class Preset:
 class Parts(NamedTuple):
     """What :func:`build` makes: ``gp.fit(model, guide, task, objective=objective, **fit)`` trains it."""
 
-    task: Task
+    task: Any  # of the class that the preset names
     model: GRAM
     guide: nn.Module
     objective: SegmentELBO

@@ -29,13 +29,13 @@ class Captured(type):
     @property
     def __signature__(cls) -> inspect.Signature:
         found: dict[str, inspect.Parameter] = {}
-        passed = False
+        passed = True  # whether arguments are handed on to the next constructor
         for source in (*cls.__mro__, *cls.options):
-            if "__init__" not in vars(source) or (found and not passed):
+            if "__init__" not in vars(source) or not (passed or source in cls.options):
                 continue
             _, *own = inspect.signature(vars(source)["__init__"]).parameters.values()
             rest = [one for one in own if one.kind in (one.VAR_KEYWORD, one.VAR_POSITIONAL)]
-            passed = bool(rest) or (passed and not own)
+            passed = bool(rest)
             for one in own:
                 if one not in rest and (source is cls or one.name not in cls.fixed):
                     found.setdefault(one.name, one)
