@@ -15,8 +15,8 @@ from typing import Any
 
 import torch
 
+from gram_ppl import presets
 from gram_ppl.evaluation import bounds
-from gram_ppl.presets import worlds as presets
 from gram_ppl.reporting import pictures
 from gram_ppl.training.fit import fit
 from gram_ppl.training.trainer import Trainer

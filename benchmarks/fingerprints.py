@@ -18,7 +18,7 @@ from typing import Any
 from safetensors import safe_open
 
 import gram_ppl as gp
-from gram_ppl.presets import worlds as presets
+from gram_ppl import presets
 
 
 def digest(path: Path) -> str:

@@ -26,8 +26,8 @@ from table_runs import Run, perform
 from table_systems import SYSTEMS
 from table_text import Key
 
+from gram_ppl import presets
 from gram_ppl.inference.halt import Confident, Never
-from gram_ppl.presets import worlds as presets
 from gram_ppl.presets.worlds import Preset
 from gram_ppl.program.poutine import Anneal
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import gram_ppl as gp
-from gram_ppl.presets import worlds as presets
+from gram_ppl import presets
 from gram_ppl.presets.settings import changed
 
 SMALL = {

@@ -13,7 +13,7 @@ import pytest
 from torch.utils.flop_counter import FlopCounterMode
 
 import gram_ppl as gp
-from gram_ppl.presets import worlds as presets
+from gram_ppl import presets
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 

@@ -24,7 +24,7 @@ from torch import Tensor
 from worlds import WORLDS, world
 
 import gram_ppl as gp
-from gram_ppl.presets import worlds as presets
+from gram_ppl import presets
 from gram_ppl.program.poutine import Temperature
 from gram_ppl.runtime.compilation import compiled
 from gram_ppl.runtime.precision import fast

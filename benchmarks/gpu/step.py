@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from worlds import world
 
-from gram_ppl.presets import worlds as presets
+from gram_ppl import presets
 from gram_ppl.runtime import precision
 from gram_ppl.runtime.compilation import compiled
 from gram_ppl.training import flops

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from gram_ppl.presets import worlds as presets
+from gram_ppl import presets
 from gram_ppl.presets.worlds import Preset
 
 # Task, settings, and whether its data must be given.
