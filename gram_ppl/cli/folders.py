@@ -22,9 +22,8 @@ from ..reporting import tables as report
 from ..runtime.processes import Shares, main_process
 from ..storage.checkpoint import load
 from ..storage.descriptions import OBJECTS, build, describe
+from ..storage.folder import RUN_FILE
 from ..tasks.base import Task
-
-RUN_FILE = "run.json"
 
 
 def settings_of(folder: Path) -> dict[str, Any]:

@@ -14,11 +14,11 @@ from ..inference.solve import generate
 from ..presets import worlds as presets
 from ..reporting import tables as report
 from ..runtime.processes import main_process, restarted
-from ..storage.folder import STATE_FILE, locked
+from ..storage.folder import METRICS_FILE, RUN_FILE, STATE_FILE, locked
 from ..training import tracking
 from ..training.fit import fit
 from ..training.interrupt import resumable
-from .folders import RUN_FILE, Measurement, answering, settings_of
+from .folders import Measurement, answering, settings_of
 from .measuring import measure
 from .options import Json, Resume, Updates
 
@@ -88,7 +88,7 @@ def train(
         report.record(f"{task}, preset {asked['preset']}, {size:,} parameters", folder, history, metrics)
         _draw(parts, how, folder / "examples.png")
         if main_process():
-            document |= {"folder": str(folder)} | json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+            document |= {"folder": str(folder)} | json.loads((folder / METRICS_FILE).read_text(encoding="utf-8"))
 
 
 def _values(changes: list[str]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from ..inference.depths import rollouts_by_depth
 from ..state import Batch, Rollouts
 from ..storage import checkpoint
 from ..storage.checkpoint import CheckpointError
-from ..storage.folder import STATE_FILE
+from ..storage.folder import CURVES_FILE, METRICS_FILE, RUN_FILE, STATE_FILE
 from ..tasks.base import Task
 from ..training.record import History, Record
 from . import pictures
@@ -52,7 +52,7 @@ def page(
             raise ValueError(f"{name} must be at least 1, got {value}")
     folder = Path(folder)
     model, guide, task = checkpoint.load(folder)
-    metrics, settings, history = _json(folder / "metrics.json"), _json(folder / "run.json"), _history(folder)
+    metrics, settings, history = _json(folder / METRICS_FILE), _json(folder / RUN_FILE), _history(folder)
     (folder / PICTURES).mkdir(exist_ok=True)
     draw = _Drawing(folder / PICTURES)
     steps = steps or 4 * model.supervision
@@ -116,7 +116,7 @@ def _metrics(metrics: dict[str, Any]) -> list[list[str]]:
 
 def _training(draw: _Drawing, history: History) -> Iterator[Block]:
     yield draw(
-        "training.png",
+        CURVES_FILE,
         f"{history[-1].update:,} updates in {history[-1].seconds:,.0f} s: loss, charged KL, and accuracy of one prior "
         "rollout on validation inputs. A KL of the first segment that keeps rising is the alarm of a private channel.",
         lambda path: pictures.training_curves(history, path),

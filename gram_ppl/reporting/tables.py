@@ -17,6 +17,7 @@ from rich.text import Text
 from torch import Tensor
 
 from ..runtime.processes import main_process
+from ..storage.folder import CURVES_FILE, METRICS_FILE
 from ..tasks.base import Task
 from ..training.errors import NonFiniteLoss
 from ..training.record import History
@@ -83,8 +84,8 @@ def record(title: str, out: Path, history: History, metrics: dict[str, Any]) -> 
     metrics = metrics | {"train_seconds": history[-1].seconds, "updates": history[-1].update}
     Console().print(metrics_table(title, {"GRAM": metrics}))
     out.mkdir(parents=True, exist_ok=True)
-    (out / "metrics.json").write_text(json.dumps(metrics, indent=2), encoding="utf-8")
-    training_curves(history, out / "training.png")
+    (out / METRICS_FILE).write_text(json.dumps(metrics, indent=2), encoding="utf-8")
+    training_curves(history, out / CURVES_FILE)
 
 
 @contextmanager

@@ -12,7 +12,11 @@ from pathlib import Path
 
 from ..runtime.processes import main_process
 
-STATE_FILE = "state.safetensors"
+# What is in it, beside ``checkpoint.MODEL_FILE``.
+STATE_FILE = "state.safetensors"  # to go on with
+RUN_FILE = "run.json"  # what was asked for, and how the run is measured
+METRICS_FILE = "metrics.json"
+CURVES_FILE = "training.png"
 LOCK_FILE = ".lock"
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)  # a file system that has none
 
