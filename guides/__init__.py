@@ -3,11 +3,9 @@
 if __name__ != "gram_ppl.guides":
     raise ImportError("the folder guides is no package of its own: use `import gram_ppl.guides`.")
 
-from .amortized import AmortizedGuide
-from .empty import Empty
-from .every_transition import EveryTransition
+from .amortized import AmortizedGuide, EveryTransition
 from .noising import Noising
-from .prior import PriorGuide
+from .prior import Empty, PriorGuide
 from .recognition import Recognition
 
 __all__ = ["AmortizedGuide", "Empty", "EveryTransition", "Noising", "PriorGuide", "Recognition"]

@@ -1,4 +1,4 @@
-"""The default guide: Gaussian guidance that sees the target in the charged transition."""
+"""The default guide, Gaussian guidance that sees the target in the charged transition, and its literal reading."""
 
 from __future__ import annotations
 
@@ -38,3 +38,14 @@ class AmortizedGuide(Guide):
         """q(eps | u, y): batch shape ``[B]``, event shape ``[L, D]``."""
         target = nn.functional.pad(self.target(y), (0, 0, self.first, self.after))
         return self.noise.distribution(self.guidance(u + target))
+
+
+class EveryTransition(AmortizedGuide):
+    """As :class:`AmortizedGuide`, but y enters all T transitions while eq. 14 charges only the last.
+
+    The uncharged transitions are a free channel for y; kept to be compared with.
+    """
+
+    def acts(self, charged: bool) -> bool:
+        """Always."""
+        return True

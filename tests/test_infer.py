@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import pyro.distributions as dist
@@ -573,3 +574,14 @@ def test_generate_has_a_seed() -> None:
     one, two, other = (gp.generate(model, num_samples=9, seed=seed) for seed in (3, 3, 4))
     assert torch.equal(one, two)
     assert not torch.equal(one, other)
+
+
+def test_a_module_that_promises_nothing_and_an_unknown_option_are_refused() -> None:
+    task = gp.tasks.Sudoku(num_validation=1, num_test=2)
+    x = task.inputs("test")[:1]
+    with pytest.raises(TypeError, match=r"a rollout needs a gp\.Program, and Linear is none"):
+        gp.rollout(torch.nn.Linear(2, 2), x)
+    model = gp.models.GRAM(task.spec, width=8)
+    for call in (partial(gp.rollout, model, x), partial(gp.solve, model, task, x), partial(gp.generate, model)):
+        with pytest.raises(TypeError, match="num_sampels"):
+            call(num_sampels=3)

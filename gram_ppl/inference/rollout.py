@@ -10,6 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from ..program.model import Program
 from ..program.poutine import Streams
 from ..runtime.precision import fast
 from ..state import Latent, Rollouts, Step
@@ -25,7 +26,7 @@ def trajectories(model: nn.Module, x: Tensor, **options: Any) -> Iterator[Step]:
         model, x: as for :func:`rollout`, which gives the same trajectories for the same seed.
         options: the fields of :class:`gram_ppl.inference.options.Options` but ``chunk`` and ``shares``.
     """
-    how = _checked(x, options)
+    how = _checked(model, x, options)
     rows = x.to(next(model.parameters()).device).repeat_interleave(how.num_samples, dim=0)
     streams = Streams(first_seed(how.seed), 0, len(rows), rows.device)
     for step, _ in _walk(model, rows, streams, range(1, how.depth(model) + 1), how, batch=len(x)):
@@ -47,8 +48,9 @@ def rollout(model: nn.Module, x: Tensor, **options: Any) -> Rollouts:
 
     Raises:
         ValueError: a number less than 1, or x is not ``[B, L_in]``.
+        TypeError: the model is no :class:`gram_ppl.Program`, or an option has another name.
     """
-    how, program = _checked(x, options), cast(Any, model)
+    how, program = _checked(model, x, options), cast(Any, model)
     device, steps = next(model.parameters()).device, how.depth(model)
     chunk = how.chunk or max(1, (2048 if device.type == "cpu" else 1 << 18) // (x.shape[1] or program.spec.len_out))
     seed, total = first_seed(how.seed), len(x) * how.num_samples
@@ -66,7 +68,9 @@ def rollout(model: nn.Module, x: Tensor, **options: Any) -> Rollouts:
     return shaped(whole, len(x))
 
 
-def _checked(x: Tensor, options: dict[str, Any]) -> Options:
+def _checked(model: Any, x: Tensor, options: dict[str, Any]) -> Options:
+    if not isinstance(model, Program):
+        raise TypeError(f"a rollout needs a gp.Program, and {type(model).__name__} is none")
     how = Options(**options)
     if x.dim() != 2:
         raise ValueError(f"x must have shape [B, L_in], got {tuple(x.shape)}")

@@ -31,6 +31,7 @@ _ROOMS = {
     "models.direct=direct models.halting=halting models.hrm=hrm models.kernels=kernels models.looped=looped "
     "models.mdlm=mdlm models.stack=stack models.trm=trm models.vae=vae",
     "models.encoders": "models.patches=patches",
+    "guides": "guides.every_transition=amortized guides.empty=prior",
 }
 MOVED = {
     f"gram_ppl.{old}": f"gram_ppl.{room}.{new or old}"
@@ -85,5 +86,5 @@ def _missing(name: str) -> Callable[[str], Any]:
 def install() -> None:
     """Let the import system know the old names, and modules the attributes that they had."""
     sys.meta_path.insert(0, _Moved())
-    for name in {"gram_ppl", "gram_ppl.tasks", "gram_ppl.models", *PARTS}:
+    for name in {"gram_ppl", "gram_ppl.tasks", "gram_ppl.models", "gram_ppl.guides", *PARTS}:
         vars(import_module(name))["__getattr__"] = _missing(name)
