@@ -22,7 +22,7 @@ from ..reporting import tables as report
 from ..runtime.processes import Shares, main_process
 from ..storage.checkpoint import load
 from ..storage.descriptions import OBJECTS, build, describe
-from ..storage.folder import RUN_FILE
+from ..storage.folder import RUN_FILE, json_object
 from ..tasks.base import Task
 
 
@@ -32,16 +32,7 @@ def settings_of(folder: Path) -> dict[str, Any]:
     Raises:
         ValueError: the file is no JSON object.
     """
-    path = folder / RUN_FILE
-    if not path.is_file():
-        return {}
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise ValueError(f"{path}: the file is damaged")
-    return found
+    return json_object(folder / RUN_FILE)
 
 
 @dataclass(frozen=True)

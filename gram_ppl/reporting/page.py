@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +14,7 @@ from ..inference.depths import rollouts_by_depth
 from ..state import Batch, Rollouts
 from ..storage import checkpoint
 from ..storage.checkpoint import CheckpointError
-from ..storage.folder import CURVES_FILE, METRICS_FILE, RUN_FILE, STATE_FILE
+from ..storage.folder import CURVES_FILE, METRICS_FILE, RUN_FILE, STATE_FILE, json_object
 from ..tasks.base import Task
 from ..training.record import History, Record
 from . import pictures
@@ -52,7 +51,7 @@ def page(
             raise ValueError(f"{name} must be at least 1, got {value}")
     folder = Path(folder)
     model, guide, task = checkpoint.load(folder)
-    metrics, settings, history = _json(folder / METRICS_FILE), _json(folder / RUN_FILE), _history(folder)
+    metrics, settings, history = json_object(folder / METRICS_FILE), json_object(folder / RUN_FILE), _history(folder)
     (folder / PICTURES).mkdir(exist_ok=True)
     draw = _Drawing(folder / PICTURES)
     steps = steps or 4 * model.supervision
@@ -87,8 +86,8 @@ class _Drawing(NamedTuple):
 def _settings(folder: Path, model: Any, settings: dict[str, Any]) -> Iterator[Block]:
     parameters = sum(parameter.numel() for parameter in model.parameters())
     yield Text(f"The model has {parameters:,} parameters and thinks {model.supervision} supervision steps in training.")
-    _, document = checkpoint.read(folder / checkpoint.MODEL_FILE)
-    yield Code("\n".join(f"{part} = {_built(description, 0)}" for part, description in document.items()))
+    _, described = checkpoint.read(folder / checkpoint.MODEL_FILE)
+    yield Code("\n".join(f"{part} = {_built(description, 0)}" for part, description in described.items()))
     if settings:
         yield Table([["setting of the run", "value"], *([key, cell(value)] for key, value in settings.items())])
 
@@ -220,26 +219,13 @@ def _posterior(draw: _Drawing, model: Any, guide: Any, task: Task, seed: int, ex
 # Files ----------------------------------------------------------------------------------------------------------------
 
 
-def _json(path: Path) -> dict[str, Any]:
-    """A JSON object, or nothing where there is no such file."""
-    if not path.is_file():
-        return {}
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise ValueError(f"{path}: the file is damaged")
-    return found
-
-
 def _history(folder: Path) -> History:
     """The records of the training state; none where there is no such file."""
     path = folder / STATE_FILE
     if not path.is_file():
         return []
-    _, document = checkpoint.read(path)
+    _, stored = checkpoint.read(path)
     try:
-        return [Record(*values) for values in document["history"]]
+        return [Record(*values) for values in stored["history"]]
     except (KeyError, TypeError):
         raise CheckpointError(f"{path}: not the state of a training run") from None

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import json
 import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from ..runtime.processes import main_process
 
@@ -25,6 +27,23 @@ _held: dict[Path, int] = {}  # folders that this process has locked, and the thr
 
 class FolderInUse(OSError):
     """Another process, or another thread, trains in the folder, which the message names."""
+
+
+def json_object(path: Path) -> dict[str, Any]:
+    """The JSON object of a file, or nothing where there is no such file.
+
+    Raises:
+        ValueError: the file holds something else.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise ValueError(f"{path}: the file is damaged")
+    return found
 
 
 @contextmanager
