@@ -6,6 +6,7 @@ Without options: 4×4 puzzles, one or many solutions each, in minutes on a CPU; 
 import json
 import shlex
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -35,11 +36,13 @@ def settings(run: dict[str, Any]) -> presets.Preset:
     return presets.get("sudoku", name, changes)
 
 
-def train(preset: presets.Preset, out: Path, resume: bool, seed: int, deterministic: bool = False) -> Any:
+def train(
+    preset: presets.Preset, parts: presets.Parts, out: Path, *, resume: bool, seed: int, deterministic: bool = False
+) -> Any:
     """Train one model, draw its curves, measure it on the test puzzles."""
     model: Any
     guide: Any
-    task, model, guide, objective, fit = presets.build(preset, seed=seed)
+    task, model, guide, objective, fit = parts
     if deterministic:
         model, guide = (twin := model.deterministic()), gp.guides.Empty(twin)
     parameters = sum(weights.numel() for weights in model.parameters())
@@ -75,14 +78,16 @@ def main(
         if resume is not None:  # the folder knows what the command line asked for
             run, out = run | json.loads((resume / "run.json").read_text()), resume
         preset = settings(run)
-        task = gp.tasks.Sudoku(**preset.task)
+        parts = presets.build(preset, seed=run["seed"])
+        trained = partial(train, preset, parts, resume=resume is not None, seed=run["seed"])
+        task = parts.task
         own = None if puzzle is None else task.parse(puzzle)
         with locked(out):
             (out / "run.json").write_text(json.dumps(run, indent=2))
-            model, metrics = train(preset, out, resume is not None, run["seed"])
+            model, metrics = trained(out)
         columns = {"GRAM": metrics}
         if run["compare"]:
-            _, metrics = train(preset, out / "deterministic", resume is not None, run["seed"], deterministic=True)
+            _, metrics = trained(out / "deterministic", deterministic=True)
             columns["deterministic"] = metrics
         print("\n", report.metrics_table(f"{metrics['num_test']} unseen puzzles", columns))
         (out / "metrics.json").write_text(json.dumps(columns.pop("GRAM") | columns, indent=2))

@@ -70,6 +70,6 @@ class GRAM(Recursive):
         u, low = self.core(z, e, related)
         if isinstance(self.noise, NoNoise):
             return Latent(u, low)
-        infer["proposal"] = u
-        eps = pyro.sample(name, self.prior(u), infer=infer)
+        proposed: Any = {"proposal": u, **infer}
+        eps = pyro.sample(name, self.prior(u), infer=proposed)
         return Latent(u + eps, low)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from .csv import DIGITS
+from .exact import box_of
 
 BLANKS = "._0"
 
@@ -64,9 +65,7 @@ class Writing:
             clash = (same & related).triu(1).nonzero()
             if len(clash):
                 a, b = clash[0].tolist()
-                row, column = divmod(a, self.side)
-                box = row // self.box[0] * self.box[0] + column // self.box[1]
-                number = {"row": row, "column": column, "box": box}[unit] + 1
+                number = {"row": a // self.side, "column": a % self.side, "box": int(box_of(self.box)[a])}[unit] + 1
                 raise ValueError(
                     f"The givens clash: the digit {self.char(int(x[a]))} stands twice in {unit} {number}, "
                     f"at {self._place(a)} and at {self._place(b)}."
