@@ -585,3 +585,5 @@ def test_a_module_that_promises_nothing_and_an_unknown_option_are_refused() -> N
     for call in (partial(gp.rollout, model, x), partial(gp.solve, model, task, x), partial(gp.generate, model)):
         with pytest.raises(TypeError, match="num_sampels"):
             call(num_sampels=3)
+    with pytest.raises(TypeError, match="take no chunk"):
+        list(gp.trajectories(model, x, chunk=3))

@@ -26,6 +26,9 @@ def trajectories(model: nn.Module, x: Tensor, **options: Any) -> Iterator[Step]:
         model, x: as for :func:`rollout`, which gives the same trajectories for the same seed.
         options: the fields of :class:`gram_ppl.inference.options.Options` but ``chunk`` and ``shares``.
     """
+    for name in ("chunk", "shares"):
+        if name in options:
+            raise TypeError(f"trajectories run all in one batch and take no {name}")
     how = _checked(model, x, options)
     rows = x.to(next(model.parameters()).device).repeat_interleave(how.num_samples, dim=0)
     streams = Streams(first_seed(how.seed), 0, len(rows), rows.device)

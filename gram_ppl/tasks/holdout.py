@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -66,14 +66,14 @@ class Apart:
     def __init__(self, x: Tensor, y: Tensor | None = None) -> None:
         self.x, self.y = fingerprint(x), None if y is None else fingerprint(y)
 
-    def rows(self, num: int, draw: Callable[[], tuple[Tensor, Tensor]], what: str, tries: int = 1000) -> Batch:
-        """``num`` of the rows that ``draw()`` gives, ``[b, L_in], [b, L_out]`` each time, in their order.
+    def rows(self, num: int, draw: Callable[[], Batch], tries: Iterable[int], none: str = "") -> Batch:
+        """``num`` of the rows that ``draw()`` gives, in their order.
 
         Raises:
-            ValueError: ``tries`` draws did not suffice; ``what`` is held out, in words.
+            ValueError: the draws did not suffice; ``none`` is what it says.
         """
         parts: list[tuple[Tensor, Tensor]] = []
-        for _ in range(tries):
+        for _ in tries:
             x, y = draw()
             good = torch.isin(fingerprint(x), self.x, invert=True)
             if self.y is not None:
@@ -82,4 +82,4 @@ class Apart:
             if sum(len(part) for part, _ in parts) >= num:
                 x, y = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
                 return Batch(x[:num], y[:num])
-        raise ValueError(f"The held-out {what} leave none to train on: hold out fewer, or allow more {what}.")
+        raise ValueError(none)

@@ -27,6 +27,7 @@ CHARS = "?#.SG*"
 STRANGE = "?"
 COLOURS = ("#9e9e9e", "#263238", "#fafafa", "#43a047", "#e53935", "#64b5f6", "#ab47bc")  # of the tokens, and of others
 TRIES = 1000  # rounds of drawing training rows that are not held out
+NONE_LEFT = "The held-out mazes leave none to train on: hold out fewer, or allow more mazes."
 LISTED = 1 << 27  # cells of all solutions of a maze that are listed without a limit, 1 GiB
 ROUND = 4096  # solutions listed at once
 
@@ -133,7 +134,7 @@ class Maze(Task):
             symmetry = self._symmetries[torch.randint(len(self._symmetries), (num,), generator=generator)]
             return Batch(new.x.gather(1, symmetry), new.y.gather(1, symmetry))
 
-        return self._apart.rows(num, draw, "mazes", TRIES)
+        return self._apart.rows(num, draw, range(TRIES), NONE_LEFT)
 
     def _rows(self, mazes: Mazes, num: int, generator: torch.Generator) -> Batch:
         chosen = mazes.take(torch.randint(len(mazes.x), (num,), generator=generator))
