@@ -5,8 +5,10 @@ B batch rows, N trajectories of a row, L latent tokens, L_in and L_out input and
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 
@@ -22,12 +24,31 @@ class Latent(NamedTuple):
 
     h: Tensor  # [B, L, D] high-level state, the one that is decoded
     l: Tensor  # [B, L, D] low-level state
+    candidates: Tensor | None = None  # [B, L_out, vocab_out] bool: tokens that are not excluded yet, of models that decide
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Latent:
+        """Each part changed; one that is absent stays so."""
+        return Latent(*(None if part is None else change(part) for part in self))  # type: ignore[arg-type]
+
+    def moved(self, h: Tensor, l: Tensor) -> Latent:
+        """The state after a transition, with the same candidates."""
+        return Latent(h, l, self.candidates)
+
+    @property
+    def parts(self) -> list[Tensor]:
+        """Those that are there."""
+        return [part for part in self if part is not None]
 
 
 def num_rows(x: Tensor | None, y: Tensor | None, latent: Latent | None) -> int:
     """B of a program's arguments: that of the first that is given, 1 of none."""
     given = next((value for value in (x, y, latent and latent.h) if value is not None), None)
     return 1 if given is None else given.shape[0]
+
+
+def joined(latents: Sequence[Latent]) -> Latent:
+    """The rows of several states, one after the other."""
+    return Latent(*(None if some[0] is None else torch.cat(some) for some in zip(*latents, strict=True)))
 
 
 class SegmentInfo(NamedTuple):
@@ -64,6 +85,8 @@ class Rollouts(NamedTuple):
     residual: Tensor  # [B, N] root mean square change of h in the last of them
     halt: Tensor | None = None  # [B, N] logit of the halt head; None without heads
     value: Tensor | None = None  # [B, N] the value head's guess of the accuracy, in [0, 1]; None without heads
+    answered: Tensor | None = None  # [B, N] bool: found an answer, else its tokens are -1; None of models that always do
+    restarts: Tensor | None = None  # [B, N] int64: how often a trajectory began again; None of models that never do
 
 
 class Answers(NamedTuple):
@@ -74,3 +97,6 @@ class Answers(NamedTuple):
     score: Tensor  # [B] the selector's score, a share in [0, 1] for votes
     chosen: Tensor  # [B] int64, which of the N trajectories
     rollouts: Rollouts  # all N of them
+    answered: Tensor | None = None  # [B] bool: there is an answer, else its tokens are -1; None if there always is
+    calls: Tensor | None = None  # [B] int64: network evaluations of all N; None of models that don't count them
+    restarts: Tensor | None = None  # [B] int64: how often trajectories began again; None of models that never do

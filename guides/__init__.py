@@ -7,5 +7,6 @@ from .amortized import AmortizedGuide, EveryTransition
 from .noising import Noising
 from .prior import Empty, PriorGuide
 from .recognition import Recognition
+from .revealing import Revealing
 
-__all__ = ["AmortizedGuide", "Empty", "EveryTransition", "Noising", "PriorGuide", "Recognition"]
+__all__ = ["AmortizedGuide", "Empty", "EveryTransition", "Noising", "PriorGuide", "Recognition", "Revealing"]

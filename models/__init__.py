@@ -12,6 +12,8 @@ from .baselines.looped import LoopedTransformer
 from .baselines.mdlm import MDLM
 from .baselines.trm import TRM
 from .baselines.vae import VAE
+from .deciding import Deciding
+from .decisions import AllSure, Both, Drop, RandomCells, RuleOut, SurestCells, View
 from .encoders.patches import Patches
 from .encoders.tokens import NodeTokens, PuzzleTokens, Tokens
 from .gram import GRAM
@@ -19,9 +21,13 @@ from .noise import LearnedNoise, NoNoise, NoVariance, UnboundedNoise, ZeroMeanNo
 
 __all__ = [
     "Absorbing",
+    "AllSure",
     "Autoregressive",
+    "Both",
     "D3PM",
+    "Deciding",
     "Direct",
+    "Drop",
     "GRAM",
     "HRM",
     "LearnedNoise",
@@ -32,10 +38,14 @@ __all__ = [
     "NodeTokens",
     "Patches",
     "PuzzleTokens",
+    "RandomCells",
+    "RuleOut",
+    "SurestCells",
     "TRM",
     "Tokens",
     "UnboundedNoise",
     "Uniform",
     "VAE",
+    "View",
     "ZeroMeanNoise",
 ]

@@ -69,7 +69,7 @@ class GRAM(Recursive):
         """z_{t-1} → z_t (eq. 6 to 9), with one sample site unless the noise is :class:`NoNoise`."""
         u, low = self.core(z, e, related)
         if isinstance(self.noise, NoNoise):
-            return Latent(u, low)
+            return z.moved(u, low)
         proposed: Any = {"proposal": u, **infer}
         eps = pyro.sample(name, self.prior(u), infer=proposed)
-        return Latent(u + eps, low)
+        return z.moved(u + eps, low)

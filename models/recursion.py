@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ..heads import Heads
 from ..nn import Attention, Block, TokenMixing
 from ..program.model import Program
-from ..program.poutine import register, transition
+from ..program.poutine import register, supervision, transition
 from ..runtime.precision import full
 from ..state import Latent, num_rows
 from ..tasks.base import Spec
@@ -53,7 +53,7 @@ class RecursiveCore(nn.Module):
 
         l_k = f_L(h + e_x, l_{k-1}) for k = 1..K, u = f_H(h, l_K). ``related [B, R, L, L]``: relations of each example.
         """
-        h, low = z
+        h, low = z.h, z.l
         if not self.hierarchy:
             for _ in range(self.low_steps + 1):
                 h = through(self.low, h + e, related)
@@ -160,7 +160,7 @@ class Recursive(Program):
 
     def initial(self, batch: int) -> Latent:
         """See :meth:`Program.initial`."""
-        return Latent(*(state.expand(batch, -1, -1) for state in (self.h0, self.l0)))
+        return Latent(self.h0, self.l0).map(lambda state: state.expand(batch, -1, -1))
 
     def answer(self, h: Tensor) -> TorchDistributionMixin:
         """See :meth:`Program.answer`."""
@@ -181,14 +181,19 @@ class Recursive(Program):
         register("model", self)
         batch = num_rows(x, y, latent)
         e, related = self.encoder(x, batch), self.encoder.related(x)
-        z = self.initial(batch) if latent is None else latent
+        z = self.begin(x, batch) if latent is None else latent
         with pyro.plate("batch", batch, dim=-1):
             for n in range(start, start + (self.supervision if steps is None else steps)):
-                for t in range(self.transitions):
-                    charged = t == self.transitions - 1
-                    z = self.transition(z, e, related, name=f"eps_{n}_{t}", charged=charged, step=n)
-            y = pyro.sample("y", self.answer(z.h), obs=y)
+                z = self.step(z, e, related, n)
+            y = pyro.sample("y", self.decode(z), obs=y)
         return z, y
+
+    def step(self, z: Latent, e: Tensor, related: Tensor | None, n: int) -> Latent:
+        """Supervision step n: T transitions."""
+        for t in range(self.transitions):
+            z = self.transition(z, e, related, name=f"eps_{n}_{t}", charged=t == self.transitions - 1, step=n)
+        after: Any = {"step": n}
+        return supervision(z, infer=after)  # type: ignore[call-arg]
 
     def transition(
         self, z: Latent, e: Tensor, related: Tensor | None = None, *, name: str, charged: bool, step: int = 0
@@ -201,4 +206,4 @@ class Recursive(Program):
 
     def move(self, z: Latent, e: Tensor, related: Tensor | None, name: str, infer: Any) -> Latent:
         """The transition itself; a subclass may have a sample site in it, with this name and what handlers ask for."""
-        return Latent(*self.core(z, e, related))
+        return z.moved(*self.core(z, e, related))

@@ -62,7 +62,9 @@ def evaluate(
         over the inputs, mean over the N samples), ``selected_conflicts`` (those of the selected answers), ``steps``
         (supervision steps of a trajectory, mean), ``network_calls`` (evaluations of f_L and f_H, all trajectories
         together; absent for models that don't say what a step costs), ``seconds`` (of rollouts and selection),
-        ``num_test``, ``num_samples``.
+        ``num_test``, ``num_samples``. Of models that decide also ``unanswered`` and ``wrong`` (shares of the samples
+        without an answer and with one that doesn't hold), ``selected_unanswered`` and ``selected_wrong`` (the same of
+        the selected answers) and ``restarts`` (of a trajectory, mean).
     """
     x = task.inputs("test") if x is None else x
     start = time.perf_counter()
@@ -89,6 +91,14 @@ def evaluate(
         "num_test": len(x),
         "num_samples": num_samples,
     }
+    if answers.answered is not None and answers.restarts is not None and out.answered is not None:
+        result |= {
+            "unanswered": (~out.answered).double().mean().item(),
+            "wrong": (out.answered & ~valid).double().mean().item(),
+            "selected_unanswered": (~answers.answered).double().mean().item(),
+            "selected_wrong": (answers.answered & ~answers.verified).double().mean().item(),
+            "restarts": answers.restarts.double().mean().item() / num_samples,
+        }
     program: Any = model
     if program.step_calls is not None:
         result["network_calls"] = int(out.steps.sum()) * program.step_calls

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from pyro.poutine.messenger import Messenger
 
 from ..runtime.processes import Shares
+from ..tasks.boards import Symmetry
 from .halt import Halt, Never
 
 
@@ -27,6 +29,9 @@ class Options:
             has one set of random numbers for it, so that its answer is the same while its state stands still.
         retry: supervision steps after which a trajectory that has not halted begins again at z_0, with new noise; the
             answer of its last try counts.
+        first_answer: of models that decide: an input's trajectories all end with the first answer to it.
+        symmetries: of models that decide and begin their latent anew: before each decision every row is turned by one
+            of these, such as ``task.symmetries``, and turned back.
         seed: of the noise; drawn from torch's global generator if not given.
         shares: processes that share the trajectories. All of them call, with the same seed, and each gets all.
 
@@ -42,6 +47,8 @@ class Options:
     restart: bool = False
     sample: bool = False
     retry: int | None = None
+    first_answer: bool = False
+    symmetries: Callable[[int, torch.Generator], Symmetry | None] | None = None
     seed: int | None = None
     shares: Shares | None = None
 

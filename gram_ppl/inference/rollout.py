@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any, cast
 
@@ -14,6 +15,7 @@ from ..program.model import Program
 from ..program.poutine import Streams
 from ..runtime.precision import fast
 from ..state import Latent, Rollouts, Step
+from .chains import chains
 from .options import Options, first_seed
 
 
@@ -57,6 +59,8 @@ def rollout(model: nn.Module, x: Tensor, **options: Any) -> Rollouts:
     device, steps = next(model.parameters()).device, how.depth(model)
     chunk = how.chunk or max(1, (2048 if device.type == "cpu" else 1 << 18) // (x.shape[1] or program.spec.len_out))
     seed, total = first_seed(how.seed), len(x) * how.num_samples
+    if program.block is not None:
+        return _chained(program, x.to(device), how, chunk)
     asked = range(1 if how.retry else min(how.halt.first, steps), steps + 1)
     parts = []
     mine = torch.arange(total) if how.shares is None else how.shares.some(total)
@@ -69,6 +73,21 @@ def rollout(model: nn.Module, x: Tensor, **options: Any) -> Rollouts:
     if (shares := how.shares) is not None:
         whole = Rollouts(*(_each(lambda field: shares.gathered(field[0])[None, :total], field) for field in whole))
     return shaped(whole, len(x))
+
+
+def _chained(program: Any, x: Tensor, how: Options, chunk: int) -> Rollouts:
+    """The trajectories of a model that decides; processes share the inputs, or the trajectories of the only one."""
+    if how.shares is None or how.shares.world == 1:
+        return chains(program, x, how, chunk)
+    shares = how.shares
+    alone = len(x) == 1
+    mine = shares.some(how.num_samples if alone else len(x)).to(x.device)
+    seed = first_seed(how.seed) + shares.rank * how.num_samples * len(mine)
+    part = replace(how, num_samples=len(mine)) if alone else how
+    found = chains(program, x if alone else x[mine], replace(part, seed=seed), chunk)
+    rows = (_each(lambda field: shares.gathered(field[0] if alone else field), field) for field in found)
+    cut = how.num_samples if alone else len(x)
+    return Rollouts(*(_each(lambda field: field[None, :cut] if alone else field[:cut], field) for field in rows))
 
 
 def _checked(model: Any, x: Tensor, options: dict[str, Any]) -> Options:
@@ -97,13 +116,13 @@ def _walk(
     """Rows ``[B·N, L_in]`` through the program; at the supervision steps asked for, where they stand and how far each
     has come, ``[B, N]``. Rows that have halted stay as they are and cost nothing."""
 
-    def initial(rows: int) -> Latent:
-        z = program.initial(rows)
-        return Latent(*(streams.normal(part) for part in z)) if how.restart else z
+    def initial(rows: Tensor) -> Latent:
+        z: Latent = program.begin(rows, len(rows))
+        return z._replace(h=streams.normal(z.h), l=streams.normal(z.l)) if how.restart else z
 
-    latent = initial(len(x))
+    latent = initial(x)
     chance = (
-        streams.gumbel(program.answer(latent.h).base_dist.logits) if how.sample else None
+        streams.gumbel(program.decode(latent).base_dist.logits) if how.sample else None
     )  # [B·N, L_out, vocab_out]
     running = torch.ones(batch, len(x) // batch, dtype=torch.bool, device=x.device)
     ran = torch.zeros_like(running, dtype=torch.int64)
@@ -111,16 +130,16 @@ def _walk(
     state: list[Tensor | None] = []  # of all rows
     memory: Any = None
     for before, number in pairwise((0, *asked)):
-        z = latent if active is None else Latent(*(part[active] for part in latent))
+        z = latent if active is None else latent.map(lambda part, kept=active: part[kept])  # type: ignore[misc]
         rows = x if active is None else x[active]
         streams.present = active
         if how.retry and before and before % how.retry == 0:
-            z = initial(len(rows))
+            z = initial(rows)
         with fast(x.device), streams, how.noise or nullcontext():
             if number - before > 1:
                 z, _ = program(rows, latent=z, steps=number - before - 1, start=before)
             old, (z, _) = z, program(rows, latent=z, steps=1, start=number - 1)
-            logits = program.answer(z.h).base_dist.logits
+            logits = program.decode(z).base_dist.logits
             lucky = 0 if chance is None else chance if active is None else chance[active]
             tokens = (logits + lucky).argmax(dim=-1)
             log_prob = logits.gather(-1, tokens[..., None])[..., 0].sum(dim=-1)
@@ -128,9 +147,9 @@ def _walk(
         residual = (z.h - old.h).square().mean(dim=(1, 2)).sqrt()
         new = [*z, tokens, log_prob, residual, *halt_and_value]
         state = new if active is None else [_updated(*pair, active) for pair in zip(state, new, strict=True)]
-        latent = Latent(*cast(list[Tensor], state[:2]))
+        latent = Latent(*cast(Any, state[: len(z)]))
         ran = torch.where(running, number, ran)
-        shown = (_each(lambda field: field.view(batch, -1, *field.shape[1:]), field) for field in state[2:])
+        shown = (_each(lambda field: field.view(batch, -1, *field.shape[1:]), field) for field in state[len(z) :])
         tokens, log_prob, residual, logit, value = shown
         step = Step(number, latent, tokens, log_prob, residual, running, logit, value)
         if number >= how.halt.first:

@@ -79,6 +79,7 @@ def _at(values: Tensor, index: Tensor) -> Tensor:
 def _vote(task: Task, rollouts: Rollouts, weights: Tensor) -> tuple[Tensor, Tensor]:
     """The answer with the greatest weight ``[B, N]`` behind it, and its share of all."""
     ids = groups(task.canonical(rollouts.tokens))
+    weights = weights if rollouts.answered is None else weights * rollouts.answered  # no answer is no vote
     votes = weights.new_zeros(ids.numel()).scatter_add(0, ids.flatten(), weights.flatten())[ids]
     index = _highest(votes, rollouts.log_prob)
     share = _at(votes, index) / weights.sum(dim=-1).clamp(min=torch.finfo(weights.dtype).tiny)

@@ -105,4 +105,8 @@ def solve(
     x = x.to(out.tokens.device)
     index, score = select(task, x, out)
     tokens = out.tokens[torch.arange(x.shape[0], device=x.device), index]
-    return Answers(tokens, task.verify(x, tokens), score, index, out)
+    answered = None if out.answered is None else out.answered.gather(1, index[:, None])[:, 0]
+    restarts = None if out.restarts is None else out.restarts.sum(dim=-1)
+    each = cast(Any, model).step_calls
+    calls = None if each is None else out.steps.sum(dim=-1) * each
+    return Answers(tokens, task.verify(x, tokens), score, index, out, answered, calls, restarts)

@@ -64,6 +64,14 @@ class Guide(nn.Module, GuideMessenger):
         """
         raise NotImplementedError(f"{type(self).__name__} must define posterior(u, y, prior)")
 
+    def reveal(self, labels: Tensor) -> dist.TorchDistribution:
+        """Certainty of the part that holds y, where ``labels [B, L_out, V]`` says which part each token is in.
+
+        Where y is excluded already, any part will do: y itself has no density there.
+        """
+        part = labels.gather(-1, self._y[..., None])[..., 0].clamp(min=0)
+        return dist.Delta(part).to_event(1)
+
     def acts(self, charged: bool) -> bool:
         """Whether the posterior acts in a transition; elsewhere the guide is the prior."""
         return charged
@@ -102,9 +110,14 @@ class Guide(nn.Module, GuideMessenger):
         super()._pyro_sample(msg)
 
     def get_posterior(self, name: str, prior: Any) -> Any:
-        """The distribution of one site: :meth:`posterior` at the ``eps`` sites where it acts, else the prior."""
-        if "proposal" not in self._infer or not self.acts(self._infer["charged"]):
+        """The distribution of one site: :meth:`posterior` at the ``eps`` sites where it acts, else the prior.
+
+        Of a decision it is the part that holds y.
+        """
+        if self._infer.keys().isdisjoint(("proposal", "labels")) or not self.acts(self._infer["charged"]):
             return prior
+        if "labels" in self._infer:
+            return self.reveal(self._infer["labels"])
         return exactly(lambda u: self.posterior(u, self._y, prior), self._infer["proposal"])
 
     def get_traces(self) -> tuple[Trace, Trace]:

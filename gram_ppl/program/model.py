@@ -29,6 +29,7 @@ class Program(nn.Module, metaclass=Captured):
     supervision: int  # N_sup, supervision steps of a trajectory in training
     depth: int | None = None  # supervision steps after which further ones change nothing; None where there is no end
     step_calls: int | None = None  # network evaluations of one trajectory in one supervision step, where known
+    block: int | None = None  # supervision steps between decisions; None for models without (:meth:`verdict`)
     halting = False  # rows end by themselves in training: forward takes ``age`` and :meth:`halts` says which
 
     def __init__(self) -> None:
@@ -41,9 +42,17 @@ class Program(nn.Module, metaclass=Captured):
         """z_0 for a batch, ``[B, L, D]`` each."""
         raise NotImplementedError(f"{type(self).__name__} must define initial(batch)")
 
+    def begin(self, x: Tensor | None, batch: int) -> Latent:
+        """The state that trajectories of inputs begin in, z_0 and what the inputs ``[B, L_in]`` leave undecided."""
+        return self.initial(batch)
+
     def answer(self, h: Tensor) -> TorchDistributionMixin:
         """p(y | h): independent tokens, ``[B, L, D]`` -> batch shape ``[B]``, event shape ``[L_out]``."""
         raise NotImplementedError(f"{type(self).__name__} must define answer(h)")
+
+    def decode(self, z: Latent) -> TorchDistributionMixin:
+        """p(y | z), the whole state: batch shape ``[B]``, event shape ``[L_out]``."""
+        return self.answer(z.h)
 
     def forward(
         self,
@@ -69,6 +78,15 @@ class Program(nn.Module, metaclass=Captured):
     def judge(self, h: Tensor) -> tuple[Tensor, Tensor] | None:
         """Halting logit and value of states, ``[B, L, D] -> [B], [B]``; None without heads."""
         return None if self.heads is None else self.heads(h)
+
+    def verdict(self, z: Latent, before: Latent) -> tuple[Tensor, Tensor]:
+        """Of models that decide: trajectories that have an answer, and those that contradict themselves, ``[B]`` bool.
+
+        Args:
+            z: the state after a decision.
+            before: the state before the supervision steps that led to it.
+        """
+        raise NotImplementedError(f"{type(self).__name__} makes no decisions")
 
     def halts(self, h: Tensor, age: Tensor) -> Tensor:
         """Rows that halt in training after ``age [B]`` supervision steps: ``[B, L, D] -> [B]`` bool."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyro
+import pyro.distributions as dist
 import torch
 from pyro import poutine
 from pyro.distributions.util import detach, scale_and_mask
@@ -18,7 +19,7 @@ from torch.distributions import kl_divergence
 from ..state import Latent, SegmentInfo
 from .guide import Guide
 from .model import Program
-from .poutine import GradientWindow, Record, Replay, chance
+from .poutine import GradientWindow, Record, Replay, Visited, chance
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,11 @@ class SegmentELBO(TraceMeanField_ELBO):
         beta: weight of the KL, a number or a function of the progress in [0, 1].
         balance: share of the KL's gradient that trains the prior (0.8, as in DreamerV2, arXiv 2010.02193);
             None for the plain KL, which is the gradient of the bound itself.
-        window: whether gradients stay in the last transition of each supervision step; without it they flow through
-            all of them, which takes memory for each.
+        window: True, gradients stay in the last transition of each supervision step; a number, they flow through
+            everything in the last so many supervision steps, and False, through everything in all of them, which takes
+            memory for each.
+        every_step: y is scored after each supervision step that has a gradient, and the NLL is their mean; otherwise
+            it is that after the last.
         steps: supervision steps of a segment. N_sup of them from z_0, for a model that the trainer believes to have
             one, are training without deep supervision: eq. 13 itself where ``window`` is off.
     """
@@ -67,11 +71,15 @@ class SegmentELBO(TraceMeanField_ELBO):
         beta: float | Callable[[float], float] = 1.0,
         balance: float | None = 0.8,
         *,
-        window: bool = True,
+        window: bool | int = True,
+        every_step: bool = False,
         steps: int = 1,
     ) -> None:
         super().__init__()
+        if window is not True and window is not False and window < 1:
+            raise ValueError(f"window must be at least 1 supervision step, got {window}")
         self.window = window
+        self.every_step = every_step
         self.steps = steps
         self.schedule = beta if callable(beta) else lambda progress: beta
         self.balance = balance
@@ -90,15 +98,40 @@ class SegmentELBO(TraceMeanField_ELBO):
 
         The model handed in is the one that runs, whatever handlers it wears.
         """
-        with GradientWindow() if self.window else nullcontext():
+        first = self._first(model, kwargs)
+        visited = Visited()
+        with GradientWindow(None if self.window is True else first) if self.window else nullcontext():
             own = poutine.unwrap(guide)
             if isinstance(own, Guide):
-                own.run(model, *args, **kwargs)
+                with visited:
+                    own.run(model, *args, **kwargs)
                 returned = own.returned
-                return *own.get_traces(), returned
-            guide_trace = Record()(guide).get_trace(*args, **kwargs)
-            model_trace = Record()(Replay(trace=guide_trace)(model)).get_trace(*args, **kwargs)
-            return model_trace, guide_trace, model_trace.nodes["_RETURN"]["value"]
+                model_trace, guide_trace = own.get_traces()
+            else:
+                guide_trace = Record()(guide).get_trace(*args, **kwargs)
+                with visited:
+                    model_trace = Record()(Replay(trace=guide_trace)(model)).get_trace(*args, **kwargs)
+                returned = model_trace.nodes["_RETURN"]["value"]
+        states = {step: z for step, z in visited.states if step >= first}
+        self.supervise(poutine.unwrap(model), args[1], states, model_trace)
+        return model_trace, guide_trace, returned
+
+    def _first(self, model: Any, kwargs: Any) -> int:
+        """The first supervision step whose state has a gradient."""
+        if isinstance(self.window, bool):
+            return 0
+        start, steps = kwargs.get("start", 0), kwargs.get("steps")
+        last = start + (poutine.unwrap(model).supervision if steps is None else steps)
+        return int(max(0, last - self.window))
+
+    def supervise(self, program: Any, y: Tensor, states: dict[int, Latent], model_trace: Any) -> None:
+        """Add what is observed of the states after supervision steps, by their number, as sites of the model's trace.
+
+        They belong to the objective alone: "y_{n}" for each but the last where every step is scored.
+        """
+        if self.every_step:
+            for step in sorted(states)[:-1]:
+                observe(model_trace, f"y_{step}", program.decode(states[step]), y, part_of="y")
 
     def terms(self, model_trace: Any, guide_trace: Any) -> tuple[Tensor, Tensor, Tensor]:
         """NLL, charged KL and balanced KL of each row, ``[B]`` nats.
@@ -106,20 +139,25 @@ class SegmentELBO(TraceMeanField_ELBO):
         Raises:
             ValueError: a charged posterior is not reparametrized, so its gradient would be wrong in silence.
         """
-        nll = -_weighted(model_trace.nodes["y"])
-        kl = balanced = torch.zeros_like(nll)
+        last = -_weighted(model_trace.nodes["y"])
+        kl = balanced = torch.zeros_like(last)
         for name, site in guide_trace.nodes.items():
             if site["type"] != "sample" or name not in model_trace.nodes:
                 continue
             q, p = site["fn"], model_trace.nodes[name]["fn"]
             if q is p or not model_trace.nodes[name]["infer"].get("charged", False):
                 continue
+            if "labels" in model_trace.nodes[name]["infer"]:
+                last = last - _weighted(model_trace.nodes[name])  # what a decision says of y
+                continue
             if not q.has_rsample and q.log_prob(site["value"]).requires_grad:
                 raise ValueError(f"the posterior at {name!r} has no reparametrized samples, so no gradient either")
             both = self.divergence(q, p, site["value"])
             plain, mixed = (scale_and_mask(part, site["scale"], site["mask"]) for part in both)
             kl, balanced = kl + plain, balanced + mixed
-        return nll, kl, balanced
+        sites = [site for site in model_trace.nodes.values() if site["type"] == "sample"]
+        earlier = [-_weighted(site) for site in sites if site["infer"].get("part_of") == "y"]
+        return torch.stack([last, *earlier]).mean(dim=0) if earlier else last, kl, balanced
 
     def divergence(self, q: Any, p: Any, value: Tensor) -> tuple[Tensor, Tensor]:
         """KL(q ‖ p) of each row for reporting (no gradient), and the balanced one for training, ``[B]``."""
@@ -143,7 +181,7 @@ class SegmentELBO(TraceMeanField_ELBO):
         """The scalar loss, in nats a token."""
         loss = nll + self.beta * balanced
         for name, site in model_trace.nodes.items():
-            if site["type"] == "sample" and site["is_observed"] and name != "y":
+            if site["type"] == "sample" and site["is_observed"] and "y" not in (name, site["infer"].get("part_of")):
                 loss = loss - _weighted(site)
         return loss.mean() / model_trace.nodes["y"]["value"].shape[-1]
 
@@ -151,6 +189,12 @@ class SegmentELBO(TraceMeanField_ELBO):
 def _weighted(site: Any) -> Tensor:
     """The log density of a site in its scale and mask, of each row."""
     return scale_and_mask(site["fn"].log_prob(site["value"]), site["scale"], site["mask"])
+
+
+def observe(trace: Any, name: str, fn: Any, value: Tensor, *, scale: float = 1.0, **infer: Any) -> None:
+    """Add an observed site to a trace."""
+    site = {"type": "sample", "fn": fn, "value": value, "is_observed": True, "scale": scale, "mask": None}
+    trace.add_node(name, name=name, infer=infer, **site)
 
 
 def analytic_kl(q: Any, p: Any, value: Tensor) -> Tensor:
@@ -164,10 +208,12 @@ class Segment(nn.Module):
     """Model, guide and objective bound: call it as the model, get ``(loss, SegmentInfo)``.
 
     ``scheduled_sampling`` is the probability that the state which a row of training is left with has the last noise of
-    the prior, not that of the posterior; the loss is the posterior's all the same.
+    the prior, not that of the posterior, and its last decision; the loss is the posterior's all the same. Logits of
+    such a decision are divided by ``temperature``.
     """
 
     scheduled_sampling = 0.0
+    temperature = 1.0
 
     def __init__(self, model: Any, guide: Any, elbo: SegmentELBO) -> None:
         super().__init__()
@@ -202,7 +248,7 @@ class Segment(nn.Module):
         nll, kl, balanced = self.elbo.terms(model_trace, guide_trace)
         loss = self.elbo.reduce(nll, balanced, model_trace)
         with torch.no_grad():
-            latent, from_prior = Latent(z.h.detach(), z.l.detach()), None
+            latent, from_prior = z.map(torch.Tensor.detach), None
             if self.scheduled_sampling and self.training:
                 latent, from_prior = self._wander(model_trace, latent)
             guess = model_trace.nodes["y"]["fn"].base_dist.logits.argmax(dim=-1)
@@ -218,15 +264,25 @@ class Segment(nn.Module):
         return loss, info
 
     def _wander(self, model_trace: Any, latent: Latent) -> tuple[Latent, Tensor | None]:
-        """The state, that of some rows with noise of the prior, and which rows they are; None without such noise."""
-        sites = [
-            site for site in model_trace.nodes.values()
-            if site["type"] == "sample" and site["infer"].get("charged") and "proposal" in site["infer"]
-        ]  # fmt: skip
-        if not sites:
+        """The state, that of some rows with noise and decision of the prior, and which rows they are; None without."""
+        charged = [
+            site for site in model_trace.nodes.values() if site["type"] == "sample" and site["infer"].get("charged")
+        ]
+        noise = [site for site in charged if "proposal" in site["infer"]]
+        decisions = [site for site in charged if "labels" in site["infer"]]
+        if not (noise or decisions):
             return latent, None
-        eps = pyro.sample("wander", sites[-1]["fn"])
-        draws = chance(lambda rows, generator: torch.rand(rows, generator=generator, device=eps.device), len(eps))
+        other = latent
+        if noise:
+            eps = pyro.sample("wander", noise[-1]["fn"])
+            other = other._replace(h=(noise[-1]["infer"]["proposal"] + eps).to(latent.h.dtype))
+        if decisions:
+            prior, infer = decisions[-1]["fn"].base_dist, decisions[-1]["infer"]
+            tempered = dist.Categorical(logits=prior.logits / self.temperature, validate_args=False)
+            part = pyro.sample("wander_decision", tempered.to_event(1))
+            other = other._replace(candidates=infer["candidates"] & (infer["labels"] == part[..., None]))
+        device = latent.h.device
+        draws = chance(lambda rows, generator: torch.rand(rows, generator=generator, device=device), len(latent.h))
         chosen = draws < self.scheduled_sampling
-        other = (sites[-1]["infer"]["proposal"] + eps).to(latent.h.dtype)
-        return latent._replace(h=torch.where(chosen[:, None, None], other, latent.h)), chosen
+        pairs = zip(latent.parts, other.parts, strict=True)
+        return Latent(*(torch.where(chosen[:, None, None], new, old) for old, new in pairs)), chosen

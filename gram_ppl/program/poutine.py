@@ -35,6 +35,12 @@ def transition(move: Callable[[Latent], Latent], z: Latent, *, charged: bool) ->
     return move(z)
 
 
+@effectful(type="supervision")
+def supervision(z: Latent) -> Latent:
+    """The state after the transitions of a supervision step, as an effect; ``infer["step"]`` is the step's number."""
+    return z
+
+
 @effectful(type="chance")
 def chance(draw: Callable[[int, torch.Generator | None], Tensor], rows: int) -> Tensor:
     """Random numbers ``draw(rows, generator)`` of each row as an effect, so that a handler can draw more of them."""
@@ -46,13 +52,38 @@ class GradientWindow(Messenger):
 
     The state before every transition is detached, and all but the last of a supervision step run without
     a gradient tape.
+
+    Args:
+        first: number of a supervision step; from it on gradients flow through everything, and before it nowhere.
     """
 
+    def __init__(self, first: int | None = None) -> None:
+        super().__init__()
+        self.first = first
+        self.inside = False  # whether the state has a gradient to keep
+
     def _pyro_transition(self, msg: Any) -> None:
-        step, z = msg["args"]
-        msg["args"] = (step, Latent(*(state.detach() for state in z)))
-        if not msg["kwargs"]["charged"]:
+        move, z = msg["args"]
+        if self.first is None:
+            cut, taped = True, msg["kwargs"]["charged"]
+        else:
+            taped = msg["infer"]["step"] >= self.first
+            cut, self.inside = not (taped and self.inside), taped
+        if cut:
+            msg["args"] = (move, z.map(torch.Tensor.detach))
+        if not taped:
             msg["fn"] = torch.no_grad()(msg["fn"])
+
+
+class Visited(Messenger):
+    """Remembers the state after each supervision step, in :attr:`states`, with the number of the step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.states: list[tuple[int, Latent]] = []
+
+    def _pyro_post_supervision(self, msg: Any) -> None:
+        self.states.append((msg["infer"]["step"], msg["value"]))
 
 
 class Replay(ReplayMessenger):
@@ -75,7 +106,7 @@ class Temperature(Messenger):
     """Scales the standard deviation of the prior's noise, at every site that has a proposal.
 
     1 changes nothing, 0 leaves the mean path. Above 1 answers are more various, below 1 more alike. Logits of
-    categorical sites are divided by it.
+    categorical sites, decisions among them, are divided by it.
 
     Args:
         value: the factor, or a function of the number of the supervision step, counted from 0 (:class:`Anneal`).
@@ -94,7 +125,7 @@ class Temperature(Messenger):
         return f"{type(self).__name__}({self.value})"
 
     def _pyro_sample(self, msg: Any) -> None:
-        if "proposal" not in msg["infer"] or msg["is_observed"]:
+        if msg["infer"].keys().isdisjoint(("proposal", "labels")) or msg["is_observed"]:
             return
         fn, factor = msg["fn"], _scale(self.value, msg["infer"].get("step", 0), self)
         base = getattr(fn, "base_dist", fn)
@@ -150,9 +181,9 @@ class ExtraNoise(Messenger):
         std = _scale(self.std, msg["infer"].get("step", 0), self)
 
         def shaken(z: Latent) -> Latent:
-            h, low = move(z)
-            noise = dist.Normal(torch.zeros_like(h), std).to_event(h.dim() - 1)
-            return Latent(h + pyro.sample(f"extra_{msg['name']}", noise), low)
+            z = move(z)
+            noise = dist.Normal(torch.zeros_like(z.h), std).to_event(z.h.dim() - 1)
+            return z._replace(h=z.h + pyro.sample(f"extra_{msg['name']}", noise))
 
         if std > 0:
             msg["args"] = (shaken, z)

@@ -20,7 +20,7 @@ import torch.distributed
 from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
 
-from ..state import Latent, SegmentInfo
+from ..state import Latent, SegmentInfo, joined
 from .clocks import Clock
 from .precision import fast
 
@@ -152,7 +152,7 @@ class Shares:
             for part in range(self.accumulate):
                 number = self.rank * self.accumulate + part
                 joint, here = (slice(n * size, (n + 1) * size) for n in (number, part))
-                z = Latent(*(tensor[here] for tensor in latent))
+                z = latent.map(lambda part, rows=here: part[rows])
                 bound = self._bound(segment, x[joint], y[joint], z, age[joint])
                 generator.set_state(start)
                 torch.manual_seed(hash((seed, number)))
@@ -244,7 +244,7 @@ def _part() -> None:
 
 
 def _joined(infos: list[SegmentInfo]) -> SegmentInfo:
-    latent = Latent(*(torch.cat(parts) for parts in zip(*(info.latent for info in infos), strict=True)))
+    latent = joined([info.latent for info in infos])
     nll, kl = (torch.stack([getattr(info, name) for info in infos]).mean() for name in ("nll", "kl"))
     kl_rows, correct = (torch.cat([getattr(info, name) for info in infos]) for name in ("kl_rows", "correct"))
     halted, from_prior = ([getattr(info, name) for info in infos] for name in ("halted", "from_prior"))

@@ -159,8 +159,7 @@ def _modules(
         return model, build(document["guide"], model) if own else None
 
     with weightless(tensors):
-        relations = None if spec.relations is None else spec.relations.to("meta")
-        model, guide = both(spec._replace(relations=relations))
+        model, guide = both(spec.to("meta"))
     fits(_part(tensors, "model"), model.state_dict(), path)
     if own:
         fits(_part(tensors, "guide"), guide.state_dict(), path)

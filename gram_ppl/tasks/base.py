@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..runtime.arguments import Captured
 from ..state import Batch
+from .boards import Symmetry
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,6 +26,13 @@ class Spec(NamedTuple):
     vocab_out: int  # output tokens are 0 .. vocab_out - 1
     relations: Tensor | None = None  # [R, M, M] bool: which tokens share constraint r; M = L_in, or L_in + L_out
     # where answer tokens stand beside the input tokens (a length of their own)
+    leaves: Tensor | None = None  # [vocab_in, vocab_out] bool: the tokens of an answer that an input token in its place
+    # leaves possible; [1, vocab_out] where answers have places of their own; None leaves all
+
+    def to(self, device: torch.device | str) -> Spec:
+        """The same with its tensors on a device."""
+        moved = [value.to(device) if isinstance(value, Tensor) else value for value in self]
+        return Spec(*moved)  # type: ignore[arg-type]
 
 
 def check_tokens(name: str, tokens: Tensor, length: int, *, board: bool = False) -> None:
@@ -114,6 +122,10 @@ class Task(metaclass=_TaskMeta):
         input one-to-one onto those of the old one. Both are the identity unless the task has symmetries.
         """
         return x, lambda y: y
+
+    def symmetries(self, num: int, generator: torch.Generator) -> Symmetry | None:
+        """Random symmetries that map inputs, answers and sets of tokens alike; None unless the task has such."""
+        return None
 
     def boards(self, num: int, generator: torch.Generator) -> Tensor:
         """Complete boards, uniform over all of them, ``[num, L_out]`` int64: what an unconditional model learns.

@@ -23,6 +23,7 @@ from ..storage.folder import STATE_FILE, locked
 from ..tasks.base import Task
 from . import interrupt, snapshot, tracking
 from .errors import NonFiniteLoss, out_of_memory
+from .own_states import OwnStates
 from .record import History
 from .trainer import Trainer
 
@@ -51,6 +52,7 @@ def fit(
     evaluate_steps: int | None = None,
     heads_every: int | None = None,
     scheduled_sampling: float = 0.0,
+    own_states: OwnStates | None = None,
     out: str | Path | None = None,
     checkpoint_every: int | None = None,
     resume: bool | None = False,
@@ -86,6 +88,8 @@ def fit(
             no heads if not given (:func:`gram_ppl.fit_heads` fits them afterwards).
         scheduled_sampling: probability that a row goes on from a sample of the prior, not of the posterior, after a
             supervision step (:mod:`gram_ppl.training.scheduled_sampling`); the task must be able to list solutions.
+        own_states: of a model that decides: rows begin and go on in states of the prior's decisions, and give way when
+            they are done (:class:`gram_ppl.OwnStates`).
         out: folder for ``model.safetensors`` (best weights) and ``state.safetensors`` (to resume).
         checkpoint_every: updates between two writings of the state; a fiftieth of the run if not given.
         resume: continue from the state in ``out``; the result is that of the uninterrupted run, bit for bit. None
@@ -119,6 +123,8 @@ def fit(
     }  # fmt: skip
     if scheduled_sampling:
         settings["scheduled_sampling"] = scheduled_sampling
+    if own_states is not None:
+        settings["own_states"] = own_states
     trainer = Trainer(model, guide, task, objective or SegmentELBO(LogLinear()), settings, device, accumulate)
     shares = trainer.shares
     compile = compilation.pays(trainer.device) if compile is None else compile

@@ -12,6 +12,7 @@ from ..runtime.processes import Shares
 from ..state import Batch, Latent
 from ..storage import checkpoint
 from ..tasks.base import Task
+from .own_states import OwnRows
 
 
 class Carry(NamedTuple):
@@ -29,32 +30,46 @@ class Rows:
 
     Args:
         task: gives fresh puzzles.
-        model: the program, with ``initial(batch)`` and ``supervision`` (N_sup).
-        batch_size: B, those of all processes, a multiple of N_sup.
+        model: the program, which says where rows begin.
+        batch_size: B, those of all processes, a multiple of ``segments``.
         generator: its state is the position in the data.
         shares: x, y and age are joint, the latent is this process's.
+        segments: how many of them are a trajectory.
+        own: begins rows in other states than those of their inputs.
     """
 
-    def __init__(self, task: Task, model: Any, batch_size: int, generator: torch.Generator, shares: Shares) -> None:
+    def __init__(
+        self,
+        task: Task,
+        model: Any,
+        batch_size: int,
+        generator: torch.Generator,
+        shares: Shares,
+        segments: int,
+        own: OwnRows | None = None,
+    ) -> None:
         self.model, self.shares, self.generator = model, shares, generator
         self.batch_size, self.spec = batch_size, task.spec
-        self.size = batch_size // model.supervision  # of a group of rows of one age
+        self.own, self.segments = own, segments
+        self.size = batch_size // segments  # of a group of rows of one age
         self.batches = task.batches("train", self.size, generator)
         self.carry: Carry | None = None
         self.spare: Batch | None = None  # fresh puzzles that no row had room for
 
     def oldest(self, update: int) -> slice:
         """The group that is replaced before an update where rows don't halt: in its last supervision step before."""
-        first = (update % self.model.supervision) * self.size
+        first = (update % self.segments) * self.size
         return slice(first, first + self.size)
 
     def next(self, update: int) -> Carry:
         """The rows of an update: the carried ones, some replaced by fresh puzzles at z_0."""
         if self.carry is None:
-            parts = [next(self.batches) for _ in range(self.model.supervision)]
-            x, y = (send(torch.cat(tensors), self.shares.device) for tensors in zip(*parts, strict=True))
-            latent = Latent(*(state.clone() for state in self.model.initial(len(x) // self.shares.world)))
-            return Carry(x, y, latent, torch.zeros(len(x), dtype=torch.int64, device=x.device))
+            parts = [next(self.batches) for _ in range(self.segments)]
+            x, y = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
+            here = self.shares.here(len(x))
+            x, y, latent = self._begun(x, y, here)
+            age = torch.zeros(len(x), dtype=torch.int64, device=x.device)
+            return Carry(x, y, latent.map(torch.Tensor.clone), age)
         x, y, latent, age, done = self.carry
         fresh: Any
         if done is None:
@@ -62,13 +77,23 @@ class Rows:
         else:
             fresh = done.nonzero()[:, 0]
             new = self._drawn(len(fresh))
-        x[fresh], y[fresh] = send(new.x, x.device), send(new.y, x.device)
-        here = self.shares.own(fresh, len(x))
-        count = here.stop - here.start if isinstance(here, slice) else len(here)
-        for state, start in zip(latent, self.model.initial(count), strict=True):
-            state[here] = start
+        here, mine = self.shares.own(fresh, len(x)), self.shares.here(len(x))
+        rows = torch.arange(len(x), device=x.device)[fresh]
+        x[fresh], y[fresh], start = self._begun(new.x, new.y, (rows >= mine.start) & (rows < mine.stop))
+        for state, begun in zip(latent.parts, start.parts, strict=True):
+            state[here] = begun.to(state.dtype)
         age[fresh] = 0
         return Carry(x, y, latent, age)
+
+    def _begun(self, x: Tensor, y: Tensor, here: Any) -> tuple[Tensor, Tensor, Latent]:
+        """Fresh puzzles where they are needed, and the states that those of them that are ``here`` begin in."""
+        device = self.shares.device
+        if self.own is not None:
+            latent, y = self.own.fresh(x, y, self.generator)
+            return send(x, device), send(y, device), latent.map(lambda part: part[here])
+        x = send(x, device)
+        mine = x[here]
+        return x, send(y, device), self.model.begin(mine, len(mine))
 
     def _drawn(self, count: int) -> Batch:
         """The next puzzles in the order of the batches; what is left of a batch waits for the next call."""
@@ -83,8 +108,9 @@ class Rows:
         """What is stored; all processes call."""
         assert self.carry is not None
         x, y, latent, age, done = self.carry
-        h, l = (self.shares.gathered(state) for state in latent)
-        found = {"carry.x": x, "carry.y": y, "carry.h": h, "carry.l": l, "carry.age": age}
+        found = {"carry.x": x, "carry.y": y, "carry.age": age}
+        names = (f"carry.{name}" for name in latent._fields)
+        found |= dict(zip(names, map(self.shares.gathered, latent.parts), strict=False))
         if done is not None:
             found["carry.done"] = done
         if self.spare is not None:
@@ -104,7 +130,7 @@ class Rows:
         like = {key: rows[key].new_empty(len(value), rows[key].shape[1]) for key, value in spare.items()}
         checkpoint.fits(spare, like, path)
         here = self.shares.here(len(rows["x"]))
-        latent = Latent(rows["h"][here], rows["l"][here])
+        latent = Latent(rows["h"], rows["l"], rows.get("candidates")).map(lambda part: part[here])
         self.carry = Carry(rows["x"], rows["y"], latent, rows["age"], rows.get("done"))
         self.spare = Batch(tensors["spare.x"], tensors["spare.y"]) if spare else None
         self.generator.set_state(tensors["random.data"])
@@ -113,7 +139,8 @@ class Rows:
         """Tensors of the names, shapes and dtypes that rows in flight have; under autocast states may be bfloat16."""
         age = torch.zeros(self.batch_size, dtype=torch.int64)
         x, y = (age[:, None].expand(-1, n) for n in (rows["x"].shape[-1] and self.spec.len_in, self.spec.len_out))
-        z: Latent = self.model.initial(self.batch_size)
+        z: Latent = self.model.begin(None, self.batch_size)
         like = {"x": x, "y": y, "h": z.h, "l": z.l, "age": age}
+        like |= {} if z.candidates is None else {"candidates": z.candidates}
         like |= {key: like[key].to(rows[key].dtype) for key in ("h", "l") if rows[key].dtype == torch.bfloat16}
         return like | {"done": age.bool()} if "done" in rows else like

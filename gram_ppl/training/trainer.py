@@ -22,6 +22,7 @@ from .average import Average
 from .errors import not_finite
 from .fit_heads import HeadTrainer
 from .record import History, Record
+from .own_states import OwnRows, OwnStates
 from .rows import Carry, Rows
 from .scheduled_sampling import Redraw
 
@@ -54,10 +55,12 @@ class Trainer:
         self.supervision = int(model.supervision)  # type: ignore[arg-type]
         if settings["updates"] < 1:
             raise ValueError(f"updates must be at least 1, got {settings['updates']}")
-        if settings["batch_size"] < 1 or settings["batch_size"] % self.supervision:
+        own: OwnStates | None = settings.get("own_states")
+        segments = 1 if own else -(-self.supervision // objective.steps)
+        if settings["batch_size"] < 1 or settings["batch_size"] % segments:
             raise ValueError(
-                f"batch_size must be a multiple of the model's {self.supervision} supervision steps, "
-                f"got {settings['batch_size']}"
+                f"batch_size must be a multiple of the {segments} segments of {objective.steps} supervision steps "
+                f"that a trajectory has, got {settings['batch_size']}"
             )
         every = settings.get("heads_every")
         if every is not None and every < 1:
@@ -76,7 +79,10 @@ class Trainer:
         self.generator = torch.Generator().manual_seed(settings["seed"])
         torch.manual_seed(settings["seed"])
         program = poutine.unwrap(model)
-        self.rows = Rows(task, program, settings["batch_size"], self.generator, self.shares)
+        self.own = OwnRows(own, task, program, remembered=4 * settings["batch_size"]) if own else None
+        if own is not None:
+            self.segment.scheduled_sampling, self.segment.temperature = own.share, own.temperature
+        self.rows = Rows(task, program, settings["batch_size"], self.generator, self.shares, segments, self.own)
         self.update = 0
         self.seconds = 0.0
         self.history: History = []
@@ -91,6 +97,8 @@ class Trainer:
         start = time.perf_counter()
         self.clock.start()
         x, y, latent, age, _ = self.rows.next(self.update)
+        if self.own is not None:
+            x, y, latent = self.own.turned(x, y, latent, self.generator, self.shares)
         self.clock.end("data")
         self.objective.set_progress(self.update / self.settings["updates"])
         for group in self.optimizer.param_groups:
@@ -120,6 +128,9 @@ class Trainer:
         done = None if info.halted is None else self.shares.gathered(info.halted) | (age >= self.supervision)
         if self.redraw is not None:
             y = self.redraw.after(self.rows.model, x, y, info, self.generator, self.shares)
+        if self.own is not None:
+            y, done = self.own.after(x, y, info, latent, self.generator, self.shares)
+            done |= age >= self.supervision
         self.rows.carry = Carry(x, y, info.latent, age, done)
         fresh = self.shares.own(self.rows.oldest(self.update), len(x))
         kl_first = info.kl_rows[fresh].sum() / (self.rows.size / self.shares.world)

@@ -26,7 +26,7 @@ class OneStepCore(RecursiveCore):
 
     def forward(self, z: Latent, e: Tensor, related: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """See :meth:`RecursiveCore.forward`."""
-        h, low = z
+        h, low = z.h, z.l
         with torch.no_grad():
             for _ in range(self.low_steps - 1):
                 low = through(self.low, low + h + e, related)
@@ -81,6 +81,6 @@ class HRM(Halting):
         """What continuing is worth, a probability ``[B]``: the best Q value one supervision step ahead."""
         e, related = self.encoder(x, len(z.h)), self.encoder.related(x)
         for _ in range(self.transitions):
-            z = Latent(*self.core(z, e, related))
+            z = z.moved(*self.core(z, e, related))
         halt, more = self.q_values(z.h).unbind(dim=-1)
         return torch.where(last, halt, torch.maximum(halt, more)).sigmoid()

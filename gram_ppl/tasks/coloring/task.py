@@ -82,7 +82,8 @@ class GraphColoring(Task):
         if num_train < 1 or min(num_validation, num_test) < 0:
             raise ValueError("num_train must be at least 1, num_validation and num_test at least 0.")
         length = n * (n - 1) // 2
-        super().__init__(Spec(length, 3, n, colors + 1, _relations(n)))
+        leaves = torch.arange(colors + 1)[None] > 0
+        super().__init__(Spec(length, 3, n, colors + 1, _relations(n), leaves))
 
         self.n, self.colors = n, colors
         self._relabel = relabel

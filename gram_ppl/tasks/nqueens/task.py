@@ -84,7 +84,9 @@ class NQueens(Task):
             relations = torch.stack([line[:, None] == line for line in (i, j, i - j, i + j)])
         else:
             relations = (row[:, None] - row).abs() == torch.arange(1, n)[:, None, None]
-        super().__init__(Spec(length, vocab, length, vocab, relations), {"removed": list(removed)})
+        leaves = torch.eye(vocab, dtype=torch.bool)
+        leaves[: self._unknown + 1] = torch.arange(vocab) > 0
+        super().__init__(Spec(length, vocab, length, vocab, relations, leaves), {"removed": list(removed)})
 
         # [n², 6n - 2]: which lines a cell lies on: n rows, n columns, 2n - 1 diagonals, 2n - 1 anti-diagonals
         lines = (i, j + n, i - j + 3 * n - 1, i + j + 4 * n - 1)

@@ -6,29 +6,10 @@ is transposed if its boxes are square (otherwise the boxes would change shape).
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
-
-class Symmetry(NamedTuple):
-    """One symmetry for each of B boards."""
-
-    cells: Tensor  # [B, n * n] int64: the cell whose token moves here
-    digits: Tensor  # [B, n + 1] int64: the new name of each token; blank stays blank
-
-    def __call__(self, boards: Tensor) -> Tensor:
-        """``[B, n * n]`` int64 tokens in 0 .. n, puzzle or grid, to the same shape."""
-        return self.digits.gather(1, boards.gather(1, self.cells))
-
-    def inverse(self) -> Symmetry:
-        """The symmetries that undo these."""
-        return Symmetry(self.cells.argsort(1), self.digits.argsort(1))
-
-    def to(self, device: torch.device) -> Symmetry:
-        """The same on a device."""
-        return Symmetry(self.cells.to(device), self.digits.to(device))
+from ..boards import Symmetry
 
 
 def random_symmetries(box: tuple[int, int], num: int, generator: torch.Generator) -> Symmetry:

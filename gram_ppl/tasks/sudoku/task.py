@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ...state import Batch
 from ..base import Spec, Task, check_pair, check_tokens
+from ..boards import Symmetry
 from ..holdout import AFRESH, Apart, Solved, split_of
 from .csv import DIGITS
 from .data import Puzzles, loaded, made, reveal, uniform_ints
@@ -121,7 +122,9 @@ class Sudoku(Task):
         self._writing = Writing(self.box, relations)
         files, test_files = _strings(data), _strings(test_data)
         given = {"box": list(box), "clues": clues and list(clues), "data": files, "test_data": test_files}
-        super().__init__(Spec(length, n + 1, length, n + 1, relations), given)
+        leaves = torch.eye(n + 1, dtype=torch.bool)
+        leaves[0] = torch.arange(n + 1) > 0
+        super().__init__(Spec(length, n + 1, length, n + 1, relations, leaves), given)
 
         # Sets of digits as bits: one digit each, none for a token that is no digit; how many digits a set has.
         self._bits = torch.tensor([0, *(1 << k for k in range(n)), 0], dtype=torch.int32)
@@ -235,9 +238,13 @@ class Sudoku(Task):
 
     def symmetric(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """Digits renamed; rows, columns, bands and stacks permuted; transposed where boxes are square."""
-        symmetry = random_symmetries(self.box, len(x), generator).to(x.device)
+        symmetry = self.symmetries(len(x), generator).to(x.device)
         inverse = symmetry.inverse()
         return symmetry(x), lambda y: inverse(y)
+
+    def symmetries(self, num: int, generator: torch.Generator) -> Symmetry:
+        """See :meth:`Task.symmetries`: those of :meth:`symmetric`."""
+        return random_symmetries(self.box, num, generator)
 
     # Text
 

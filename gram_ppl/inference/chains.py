@@ -1,0 +1,117 @@
+"""Trajectories of models that decide: each goes on until it has an answer, and begins again where it contradicts itself.
+
+A trajectory without a contradiction whose tokens are all decided has found its answer; no verifier is asked. One that
+contradicts itself begins again with new noise. One whose budget is spent has no answer. Rows of the batch that are done
+give their place to trajectories that wait for one.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..program.poutine import Streams
+from ..runtime.precision import fast
+from ..state import Latent, Rollouts, joined
+from .options import Options, first_seed
+
+NONE = -1  # every token of an answer that was not found
+
+
+class Pool:
+    """The rows in the batch, and what is known of all trajectories.
+
+    Args:
+        program: the model.
+        x: the inputs, ``[B, L_in]``, on its device.
+        how: options.
+        seed: of the noise.
+        size: rows of the batch.
+    """
+
+    def __init__(self, program: Any, x: Tensor, how: Options, seed: int, size: int) -> None:
+        total, device = len(x) * how.num_samples, x.device
+        self.program, self.x, self.how, self.size = program, x, how, size
+        self.budget = how.depth(program) // program.block * program.block
+        if self.budget < 1:
+            raise ValueError(f"steps must be at least the {program.block} supervision steps between two decisions")
+        self.streams = Streams(seed, 0, total, device)
+        self.turns = torch.Generator().manual_seed(seed)
+        self.waiting = torch.arange(total, device=device)
+        if how.first_answer:  # a trajectory of each input before the second of any
+            self.waiting = self.waiting.view(len(x), -1).T.flatten()
+        self.rows = self.waiting[:0]  # [R] which trajectories are in the batch
+        self.z: Latent | None = None  # their states
+        self.tokens = torch.full((total, program.spec.len_out), NONE, device=device)
+        self.log_prob, self.residual = torch.full((2, total), -torch.inf, device=device).unbind()
+        self.ran, self.restarts = torch.zeros(2, total, dtype=torch.int64, device=device).unbind()
+        self.answered = torch.zeros(total, dtype=torch.bool, device=device)
+        self.solved = torch.zeros(len(x), dtype=torch.bool, device=device)  # inputs that need no further trajectory
+
+    def run(self) -> Rollouts:
+        """All of them, ``[B, N]``."""
+        while self.fill():
+            self.move()
+        fields = (self.tokens, self.log_prob, self.ran, self.residual)
+        shape = (len(self.x), self.how.num_samples)
+        tokens, log_prob, ran, residual = (field.unflatten(0, shape) for field in fields)
+        answered, restarts = self.answered.view(shape), self.restarts.view(shape)
+        return Rollouts(tokens, log_prob, ran, residual, answered=answered, restarts=restarts)
+
+    def owner(self, rows: Tensor) -> Tensor:
+        """The inputs that trajectories belong to."""
+        return rows // self.how.num_samples
+
+    def fill(self) -> bool:
+        """Give free places to trajectories that wait; whether there is anything to do."""
+        if self.how.first_answer:
+            self.waiting = self.waiting[~self.solved[self.owner(self.waiting)]]
+        new, self.waiting = self.waiting.tensor_split([self.size - len(self.rows)])
+        if len(new):
+            begun = self.program.begin(self.x[self.owner(new)], len(new))
+            self.z = begun if self.z is None else joined([self.z, begun])
+            self.rows = torch.cat([self.rows, new])
+        return bool(len(self.rows))
+
+    def move(self) -> None:
+        """One decision of each row: record answers, begin again at contradictions, drop those that are done."""
+        program, rows = self.program, self.rows
+        assert self.z is not None
+        before, x = self.z, self.x[self.owner(rows)]
+        turn = None if self.how.symmetries is None else self.how.symmetries(len(rows), self.turns)
+        if turn is not None:
+            turn = turn.to(x.device)
+            before, x = before._replace(candidates=turn.sets(before.candidates)), turn(x)
+        self.streams.present = rows
+        with fast(x.device), self.streams, self.how.noise or nullcontext():
+            z, _ = program(x, latent=before, steps=program.block)
+            answered, wrong = program.verdict(z, before)
+            y = program.decode(z)
+            tokens = y.base_dist.logits.argmax(dim=-1)
+            log_prob = y.base_dist.logits.amax(dim=-1).sum(dim=-1)
+        self.residual[rows] = (z.h - before.h).square().mean(dim=(1, 2)).sqrt().to(self.residual)
+        if turn is not None:
+            back = turn.inverse()
+            z, tokens = z._replace(candidates=back.sets(z.candidates)), back(tokens)
+        self.ran[rows] += program.block
+        found = rows[answered]
+        self.tokens[found], self.log_prob[found] = tokens[answered], log_prob[answered].to(self.log_prob)
+        self.answered[found] = True
+        self.restarts[rows[wrong]] += 1
+        begun = program.begin(self.x[self.owner(rows)], len(rows))
+        pairs = zip(begun.parts, z.parts, strict=True)
+        z = Latent(*(torch.where(wrong[:, None, None], new, old.to(new.dtype)) for new, old in pairs))
+        stays = ~answered & (self.ran[rows] < self.budget)
+        if self.how.first_answer:
+            self.solved[self.owner(found)] = True
+            stays &= ~self.solved[self.owner(rows)]
+        self.rows, self.z = rows[stays], z.map(lambda part: part[stays])
+
+
+@torch.no_grad()
+def chains(program: Any, x: Tensor, how: Options, size: int) -> Rollouts:
+    """N trajectories of each input ``[B, L_in]``, ``size`` of them side by side: what a rollout is for such models."""
+    return Pool(program, x, how, first_seed(how.seed), size).run()

@@ -1,0 +1,163 @@
+"""Training on a model's own states: rows that go on with the prior's decisions, and begin with wrong ones.
+
+A trajectory of the posterior never excludes its y. A trajectory of the prior does, and what it needs then can be learned
+nowhere else: to see that no answer is left. Rows therefore go on with decisions of the prior; y is drawn again among the
+solutions that agree with the candidates, all alike, since candidates tell nothing else of y; and where none agrees, the
+row has lost. (Begun and moved on as in arXiv 2605.08605, whose tasks have one solution.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from ..runtime.processes import Shares
+from ..state import Latent, SegmentInfo
+from ..tasks.base import Task
+
+
+@dataclass(frozen=True)
+class OwnStates:
+    """How rows of training begin and go on, for ``own_states`` of :func:`gram_ppl.fit`.
+
+    A row gives way once it has its answer, rightly calls itself lost, or has run N_sup supervision steps.
+
+    Args:
+        share: probability that a row goes on with the prior's decision, not with the posterior's.
+        temperature: of those decisions.
+        filled: share of fresh rows of whose open tokens a uniform share is filled with those of y.
+        corrupted: share of fresh rows that are filled so, and then 1 to 30 % of what is filled made wrong.
+        symmetric: show every row under a fresh symmetry in every update, where the task has symmetries of tokens and
+            places and the model begins its latent anew.
+        redraw: draw y again; without, rows keep the solution they have, right where inputs have one each.
+
+    Raises:
+        ValueError: shares that are none.
+    """
+
+    share: float = 1.0
+    temperature: float = 1.0
+    filled: float = 0.55
+    corrupted: float = 0.25
+    symmetric: bool = False
+    redraw: bool = True
+
+    def __post_init__(self) -> None:
+        shares = (self.share, self.filled, self.corrupted, self.filled + self.corrupted)
+        if not all(0 <= share <= 1 for share in shares) or self.temperature <= 0:
+            raise ValueError(f"expected shares between 0 and 1 and a temperature above 0, got {self}")
+
+
+class OwnRows:
+    """Begins and moves the rows of one run.
+
+    Args:
+        options: how.
+        task: lists solutions and has symmetries.
+        model: a program that decides.
+        remembered: of how many inputs the solutions are kept, those asked for last.
+
+    Raises:
+        ValueError: the model makes no decisions, or symmetries are asked for that can't be had.
+    """
+
+    def __init__(self, options: OwnStates, task: Task, model: Any, remembered: int) -> None:
+        if model.block is None:
+            raise ValueError(f"own_states needs a model that decides, and {type(model).__name__} makes no decisions")
+        if options.symmetric and not model.anew:
+            raise ValueError("own_states with symmetries needs a model whose latent begins anew: Deciding(anew=True)")
+        self.options, self.task, self.model = options, task, model
+        self.lists = options.redraw
+
+        @lru_cache(maxsize=remembered)
+        def solutions(tokens: tuple[int, ...]) -> Tensor:
+            return task.solutions(torch.tensor(tokens))
+
+        self.solutions: Callable[[tuple[int, ...]], Tensor] = solutions
+
+    def fresh(self, x: Tensor, y: Tensor, generator: torch.Generator) -> tuple[Latent, Tensor]:
+        """Where rows begin and what their answers are then, ``[B, L_in], [B, L_out]``; on the CPU like the generator.
+
+        Some rows have nothing but x, some are partly filled, some partly filled and then corrupted.
+        """
+        z = self.model.begin(x.to(self.model.leaves.device), len(x))
+        candidates = z.candidates.to(y.device)
+
+        def uniform(*shape: int) -> Tensor:
+            return torch.rand(len(y), *shape, generator=generator).to(y.device)
+
+        kind, share = uniform(1), uniform(1)
+        bare = kind >= self.options.filled + self.options.corrupted
+        corrupted = kind < self.options.corrupted
+        filled = (uniform(y.shape[1]) < share) & ~bare & (candidates.sum(dim=-1) > 1)
+        wrong = filled & corrupted & (uniform(y.shape[1]) < 0.01 + 0.29 * uniform(1))
+        vocab = candidates.shape[-1]
+        others = uniform(y.shape[1], vocab).masked_fill(~candidates | one_hot(y, vocab).bool(), -1.0).argmax(dim=-1)
+        tokens = torch.where(wrong, others, y)
+        candidates = torch.where(filled[..., None], one_hot(tokens, vocab).bool(), candidates)
+        y = self._surviving(x, y, candidates, wrong.any(dim=-1), uniform())
+        return z._replace(candidates=candidates.to(z.h.device)), y
+
+    def turned(
+        self, x: Tensor, y: Tensor, latent: Latent, generator: torch.Generator, shares: Shares
+    ) -> tuple[Tensor, Tensor, Latent]:
+        """Rows under fresh symmetries; the same rows if none are asked for or the task has none."""
+        turn = self.task.symmetries(len(x), generator) if self.options.symmetric else None
+        if turn is None:
+            return x, y, latent
+        turn = turn.to(x.device)
+        here = shares.here(len(x))
+        assert latent.candidates is not None
+        return turn(x), turn(y), latent._replace(candidates=turn.rows(here).sets(latent.candidates))
+
+    @torch.no_grad()
+    def after(
+        self, x: Tensor, y: Tensor, info: SegmentInfo, before: Latent, generator: torch.Generator, shares: Shares
+    ) -> tuple[Tensor, Tensor]:
+        """The answers that rows go on with, ``[B, L_out]``, and which rows are done, ``[B]`` bool; both joint.
+
+        Args:
+            x, y: joint, ``[B, L_in]`` and ``[B, L_out]``.
+            info: of the segment; its state is this process's.
+            before: the state before it.
+            generator: of the data.
+            shares: the processes.
+        """
+        here, chance = shares.here(len(x)), torch.rand(len(x), generator=generator)
+        candidates = info.latent.candidates
+        assert candidates is not None
+        chosen = torch.zeros(len(candidates), dtype=torch.bool) if info.from_prior is None else info.from_prior
+        mine = self._surviving(x[here], y[here], candidates, chosen, chance[here])
+        lost = excluded(candidates, mine)
+        answered, wrong = self.model.verdict(info.latent, before)
+        done = (answered & ~lost) | (lost & wrong)
+        if self.model.contradiction is None:
+            done |= lost  # nothing is to be learned from it
+        return shares.gathered(mine), shares.gathered(done)
+
+    def _surviving(self, x: Tensor, y: Tensor, candidates: Tensor, chosen: Tensor, chance: Tensor) -> Tensor:
+        """The answers, those of chosen rows that have lost theirs or may have others drawn again."""
+        if not self.lists:
+            return y
+        y = y.clone()
+        for row in chosen.nonzero()[:, 0].tolist():
+            try:
+                found = self.solutions(tuple(x[row].tolist())).to(y.device)
+            except NotImplementedError:
+                self.lists = False
+                return y
+            found = found[~excluded(candidates[row].expand(len(found), -1, -1), found)]
+            if len(found):
+                y[row] = found[int(chance[row] * len(found))]
+        return y
+
+
+def excluded(candidates: Tensor, y: Tensor) -> Tensor:
+    """Whether candidates exclude an answer: ``[B, L_out, V], [B, L_out] -> [B]`` bool."""
+    return ~candidates.gather(-1, y[..., None])[..., 0].all(dim=-1)
