@@ -65,7 +65,7 @@ def by_hand(
             e = model.encoder(part, len(part))
             h, low = (state.expand(len(part), -1, -1) for state in (model.h0, model.l0))
             for _ in range(steps * model.transitions):
-                u, low = model.core((h, low), e)
+                u, low = model.core(gp.Latent(h, low), e)
                 mu, raw_sigma = exactly(model.guidance, u).chunk(2, dim=-1)
                 sigma = model.noise.floor + 2 * model.noise.scale * raw_sigma.sigmoid()
                 h = u + mu + sigma * normal(mu)

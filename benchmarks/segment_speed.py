@@ -90,7 +90,7 @@ def check(size: str, relations: bool = True, tolerance: float = 1e-3) -> None:
     for head in (model.guidance, guide.guidance):  # they start at zero, where q = p and the check would be weak
         nn.init.normal_(head.down.weight, std=0.5 * model.width**-0.5)
     x, y = next(task.batches("train", 8, torch.Generator().manual_seed(0)))
-    latent = gp.Latent(*(state.clone() for state in model.initial(8)))
+    latent = model.initial(8).map(torch.clone)
     plain = PlainGRAM(model, guide)
     pairs = plain.pairs(model, guide)
     results = []
@@ -99,7 +99,7 @@ def check(size: str, relations: bool = True, tolerance: float = 1e-3) -> None:
         if index:
             loss, _ = gp.SegmentELBO(BETA, BALANCE)(model, guide)(x, y, latent=latent)
         else:
-            loss, _, _ = plain.loss(x, y, *latent, BETA, BALANCE)
+            loss, _, _ = plain.loss(x, y, latent.h, latent.l, BETA, BALANCE)
         results.append([loss, *torch.autograd.grad(loss, [pair[index] for pair in pairs])])
     for own, other in zip(*results, strict=True):
         if not (own - other).norm() <= tolerance * other.norm():
@@ -117,8 +117,10 @@ def run_case(
     check(size, relations)
     task, model, guide = build(size, relations=relations)
     x, y = next(task.batches("train", case["B"], torch.Generator().manual_seed(0)))
-    latent = gp.Latent(*(state.clone() for state in model.initial(case["B"])))
-    ways: dict[str, Callable[[], Any]] = {"plain": partial(PlainTrainer(PlainGRAM(model, guide)).step, x, y, *latent)}
+    latent = model.initial(case["B"]).map(torch.clone)
+    ways: dict[str, Callable[[], Any]] = {
+        "plain": partial(PlainTrainer(PlainGRAM(model, guide)).step, x, y, latent.h, latent.l)
+    }
     floors: dict[bool, int] = {}
     compile_seconds = {}
     for name in settings:

@@ -64,13 +64,13 @@ def gaussian_kl(mu_q: Tensor, sigma_q: Tensor, mu_p: Tensor, sigma_p: Tensor) ->
 def by_hand(model: Any, guide: Any, x: Tensor, y: Tensor, latent: gp.Latent) -> tuple[Tensor, gp.SegmentInfo]:
     """Loss and info of one supervision step, in plain torch."""
     e = model.encoder(x, len(x))
-    h, low = latent
+    h, low = latent.h, latent.l
     with torch.no_grad():
         for _ in range(model.transitions - 1):
-            u, low = model.core((h, low), e)
+            u, low = model.core(gp.Latent(h, low), e)
             mu, sigma = gaussian(exactly(model.guidance, u), model.noise)
             h = u + mu + sigma * torch.randn_like(mu)
-    u, low = model.core((h, low), e)
+    u, low = model.core(gp.Latent(h, low), e)
     mu_p, sigma_p = gaussian(exactly(model.guidance, u), model.noise)
     target = F.pad(guide.target(y), (0, 0, guide.first, guide.after))
     mu_q, sigma_q = gaussian(exactly(guide.guidance, u + target), model.noise)
@@ -114,7 +114,7 @@ def build(box: tuple[int, int], registers: int, heads: int, D: int, B: int, L: i
     guide = gp.guides.AmortizedGuide(model)
     for head in (model.guidance, guide.guidance):  # they start at zero, where q = p and the check would be weak
         nn.init.normal_(head.down.weight, std=0.5 * D**-0.5)
-    latent = gp.Latent(*(state.clone() for state in model.initial(B)))
+    latent = model.initial(B).map(torch.clone)
     elbo = gp.SegmentELBO(beta=BETA, balance=BALANCE)
     ways = {"hand": partial(by_hand, model, guide, x, y, latent)}
     for name, way in {"program": guide, "two_pass": two_pass(model, guide)}.items():

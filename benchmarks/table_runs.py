@@ -23,7 +23,6 @@ from gram_ppl.inference.select import SELECTORS
 from gram_ppl.presets.worlds import Preset
 from gram_ppl.program.poutine import Temperature
 from gram_ppl.runtime import precision
-from gram_ppl.state import Latent
 from gram_ppl.storage import checkpoint
 from gram_ppl.storage.checkpoint import MODEL_FILE
 from gram_ppl.storage.folder import STATE_FILE
@@ -158,7 +157,7 @@ def _train(run: Run, made: Made, task: Task, updates: int) -> None:
 def _flops_an_update(run: Run, task: Task) -> int:
     made = SYSTEMS[run.system].make(run.preset, task, run.seed)
     x, y = next(task.batches("train", 1, torch.Generator().manual_seed(run.seed)))
-    latent = Latent(*made.model.initial(_arguments(run)["batch_size"]))
+    latent = made.model.begin(x[:0], _arguments(run)["batch_size"])
     return flops.count(made.objective(made.model, made.guide), x, y, latent, torch.zeros(1, dtype=torch.int64))
 
 

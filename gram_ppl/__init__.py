@@ -7,6 +7,7 @@ from .inference import halt, select
 from .inference.rollout import rollout, trajectories
 from .inference.solve import generate, solve
 from .program import poutine
+from .program.deciding import DecidingELBO
 from .program.denoising import DenoisingELBO
 from .program.guide import Guide
 from .program.model import Program
@@ -19,6 +20,7 @@ from .storage.checkpoint import CheckpointError, load, save
 from .training import tracking
 from .training.fit import STATE_FILE, History, NonFiniteLoss, fit
 from .training.fit_heads import HeadTrainer, fit_heads
+from .training.own_states import OwnStates
 
 install()
 
@@ -28,6 +30,7 @@ __all__ = [
     "Answers",
     "Batch",
     "CheckpointError",
+    "DecidingELBO",
     "DenoisingELBO",
     "Guide",
     "HeadTrainer",
@@ -35,6 +38,7 @@ __all__ = [
     "Latent",
     "LogLinear",
     "NonFiniteLoss",
+    "OwnStates",
     "Program",
     "STATE_FILE",
     "Rollouts",

@@ -24,15 +24,25 @@ class Latent(NamedTuple):
 
     h: Tensor  # [B, L, D] high-level state, the one that is decoded
     l: Tensor  # [B, L, D] low-level state
-    candidates: Tensor | None = None  # [B, L_out, vocab_out] bool: tokens that are not excluded yet, of models that decide
+    candidates: Tensor | None = None  # [B, L_out, vocab_out] bool, of models that decide: tokens not excluded yet
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Latent:
         """Each part changed; one that is absent stays so."""
         return Latent(*(None if part is None else change(part) for part in self))  # type: ignore[arg-type]
 
+    def rows(self, some: slice | Tensor) -> Latent:
+        """Some rows of the batch."""
+        return self.map(lambda part: part[some])
+
     def moved(self, h: Tensor, l: Tensor) -> Latent:
         """The state after a transition, with the same candidates."""
         return Latent(h, l, self.candidates)
+
+    @property
+    def sets(self) -> Tensor:
+        """The candidates, of models that decide."""
+        assert self.candidates is not None
+        return self.candidates
 
     @property
     def parts(self) -> list[Tensor]:
@@ -48,7 +58,8 @@ def num_rows(x: Tensor | None, y: Tensor | None, latent: Latent | None) -> int:
 
 def joined(latents: Sequence[Latent]) -> Latent:
     """The rows of several states, one after the other."""
-    return Latent(*(None if some[0] is None else torch.cat(some) for some in zip(*latents, strict=True)))
+    parts = zip(*(latent.parts for latent in latents), strict=True)
+    return Latent(*(torch.cat(some) for some in parts))
 
 
 class SegmentInfo(NamedTuple):
@@ -85,8 +96,8 @@ class Rollouts(NamedTuple):
     residual: Tensor  # [B, N] root mean square change of h in the last of them
     halt: Tensor | None = None  # [B, N] logit of the halt head; None without heads
     value: Tensor | None = None  # [B, N] the value head's guess of the accuracy, in [0, 1]; None without heads
-    answered: Tensor | None = None  # [B, N] bool: found an answer, else its tokens are -1; None of models that always do
-    restarts: Tensor | None = None  # [B, N] int64: how often a trajectory began again; None of models that never do
+    answered: Tensor | None = None  # [B, N] bool: an answer was found, else tokens are -1; None where it always is
+    restarts: Tensor | None = None  # [B, N] int64: how often a trajectory began again; None where none does
 
 
 class Answers(NamedTuple):

@@ -32,10 +32,10 @@ class Deciding(GRAM):
             C_i    = part_i
         y ~ f_dec(h) among C, for each output token         site "y", event [L_out]
 
-    The posterior of a decision is the part that holds y, so its KL is −log p(part): of a decoder with independent tokens
-    a decision and what it leaves of y cost together what y cost before, and nothing is lost (arXiv 2503.05979). Order
-    and partition are the same under model and guide and cancel. :class:`gram_ppl.guides.Revealing` is the guide of a
-    model without Gaussian guidance; every :class:`gram_ppl.Guide` knows decisions.
+    The posterior of a decision is the part that holds y, so its KL is −log p(part): of a decoder with independent
+    tokens a decision and what it leaves of y cost together what y cost before, and nothing is lost (arXiv 2503.05979).
+    Order and partition are the same under model and guide and cancel. :class:`gram_ppl.guides.Revealing` is the guide
+    of a model without Gaussian guidance; every :class:`gram_ppl.Guide` knows decisions.
 
     Args:
         spec: shapes and relations of the task.
@@ -54,6 +54,7 @@ class Deciding(GRAM):
     """
 
     leaves: Tensor  # [V_in or 1, V] bool
+    block: int
 
     def __init__(
         self,
@@ -98,9 +99,7 @@ class Deciding(GRAM):
 
     def decode(self, z: Latent) -> TorchDistributionMixin:
         """See :meth:`Program.decode`: independent tokens, each one of its candidates."""
-        logits = self.answer(z.h).base_dist.logits
-        assert z.candidates is not None
-        return Among(logits, z.candidates).to_event(1)
+        return Among(self.answer(z.h).base_dist.logits, z.sets).to_event(1)
 
     def forward(
         self,
@@ -118,20 +117,17 @@ class Deciding(GRAM):
 
     def step(self, z: Latent, e: Tensor, related: Tensor | None, n: int) -> Latent:
         """See :meth:`Recursive.step`; every ``block`` of them a decision."""
-        assert z.candidates is not None
-        assert self.block is not None
         if self.anew and n % self.block == 0:
             z = self.initial(len(e))._replace(candidates=z.candidates)
         first = self.encoder.first_out
         behind = self.encoder.length - first - self.spec.len_out
-        shown = self.shown(2 * z.candidates.to(self.h0.dtype) - 1)
+        shown = self.shown(2 * z.sets.to(self.h0.dtype) - 1)
         z = super().step(z, e + pad(shown, (0, 0, first, behind)), related, n)
         return z if (n + 1) % self.block else self.decide(z, n)
 
     def decide(self, z: Latent, n: int) -> Latent:
         """A decision after supervision step n, and the candidates that it leaves."""
-        candidates, log_prob = z.candidates, full(self.decode(z).base_dist.logits)
-        assert candidates is not None
+        candidates, log_prob = z.sets, full(self.decode(z).base_dist.logits)
         zeros = log_prob.new_zeros(log_prob.shape[:-1])
         order = pyro.sample(f"order_{n}", dist.Normal(zeros, 1.0).to_event(1))
         with torch.no_grad():
@@ -154,13 +150,11 @@ class Deciding(GRAM):
             return full(h.new_full(h.shape[:1], -1.0))
         return full(self.contradiction(h[:, 0])[:, 0])
 
-    def verdict(self, z: Latent, before: Latent) -> tuple[Tensor, Tensor]:
-        """See :meth:`Program.verdict`: it has an answer once one candidate is left of every token.
+    def settled(self, z: Latent, before: Latent) -> tuple[Tensor, Tensor]:
+        """See :meth:`Program.settled`: it has an answer once one candidate is left of every token.
 
         With a contradiction head, the network has to see that last state too and find nothing wrong with it.
         """
         seen = z if self.contradiction is None else before
-        assert z.candidates is not None
-        assert seen.candidates is not None
-        wrong = (self.doubt(z.h) > 0) | ~z.candidates.any(dim=-1).all(dim=-1)
-        return (seen.candidates.sum(dim=-1) == 1).all(dim=-1) & ~wrong, wrong
+        wrong = (self.doubt(z.h) > 0) | ~z.sets.any(dim=-1).all(dim=-1)
+        return (seen.sets.sum(dim=-1) == 1).all(dim=-1) & ~wrong, wrong

@@ -1,7 +1,7 @@
 """Policies: after some supervision steps, how the candidates of each output token are cut into parts.
 
-A policy labels candidates; those of one label are one part. A decision says which part of each token holds the answer, so
-a token whose candidates all have one label is left as it is. A policy of your own is a class with this one method::
+A policy labels candidates; those of one label are one part. A decision says which part of each token holds the answer,
+so a token whose candidates all have one label is left as it is. A policy of your own is a class with this one method::
 
     @dataclass(frozen=True)
     class Corner:

@@ -193,7 +193,7 @@ class Recursive(Program):
         for t in range(self.transitions):
             z = self.transition(z, e, related, name=f"eps_{n}_{t}", charged=t == self.transitions - 1, step=n)
         after: Any = {"step": n}
-        return supervision(z, infer=after)  # type: ignore[call-arg]
+        return supervision(z, infer=after)
 
     def transition(
         self, z: Latent, e: Tensor, related: Tensor | None = None, *, name: str, charged: bool, step: int = 0

@@ -125,7 +125,7 @@ def test_without_input_the_batch_is_that_of_what_is_given(name: str) -> None:
     model = build(name)
     assert model()[1].shape == (1, model.spec.len_out)
     assert model(None, target(model, 5))[0].h.shape[0] == 5
-    latent = gp.Latent(*(state.clone() for state in model.initial(4)))
+    latent = model.initial(4).map(torch.clone)
     assert model(latent=latent)[1].shape == (4, model.spec.len_out)
     torch.manual_seed(3)
     z, _ = model(None, target(model), steps=1)

@@ -207,7 +207,7 @@ def test_segment_is_the_paper_in_plain_torch(name: str, last: bool) -> None:
     loss.backward()
     found = [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in model.parameters()]
     model.zero_grad()
-    h, low = states(name, model, *model.initial(ROWS))
+    h, low = states(name, model, *model.initial(ROWS).parts)
     logits = model.decoder(h[:, 1:])
     nll = F.cross_entropy(logits.transpose(1, 2), y)
     expected = nll

@@ -69,7 +69,7 @@ def segment(made: presets.Parts, device: torch.device, batch: int, bf16: bool, c
     """Loss, state and gradients of a segment on the device, brought to the CPU."""
     model, guide = made.model.to(device), made.guide.to(device)
     x, y = (t.to(device) for t in next(made.task.batches("train", batch, torch.Generator().manual_seed(0))))
-    latent = gp.Latent(*(state.clone() for state in model.initial(batch)))
+    latent = model.initial(batch).map(torch.clone)
     torch.manual_seed(1)
     speed = fast(device) if bf16 else nullcontext()
     with noise_of_the_cpu(), speed, compiled(model) if compile else nullcontext():

@@ -1,4 +1,4 @@
-"""Trajectories of models that decide: each goes on until it has an answer, and begins again where it contradicts itself.
+"""Trajectories of models that decide: each goes on until it has an answer, or begins again at a contradiction.
 
 A trajectory without a contradiction whose tokens are all decided has found its answer; no verifier is asked. One that
 contradicts itself begins again with new noise. One whose budget is spent has no answer. Rows of the batch that are done
@@ -84,18 +84,18 @@ class Pool:
         turn = None if self.how.symmetries is None else self.how.symmetries(len(rows), self.turns)
         if turn is not None:
             turn = turn.to(x.device)
-            before, x = before._replace(candidates=turn.sets(before.candidates)), turn(x)
+            before, x = before._replace(candidates=turn.sets(before.sets)), turn(x)
         self.streams.present = rows
         with fast(x.device), self.streams, self.how.noise or nullcontext():
             z, _ = program(x, latent=before, steps=program.block)
-            answered, wrong = program.verdict(z, before)
+            answered, wrong = program.settled(z, before)
             y = program.decode(z)
             tokens = y.base_dist.logits.argmax(dim=-1)
             log_prob = y.base_dist.logits.amax(dim=-1).sum(dim=-1)
         self.residual[rows] = (z.h - before.h).square().mean(dim=(1, 2)).sqrt().to(self.residual)
         if turn is not None:
             back = turn.inverse()
-            z, tokens = z._replace(candidates=back.sets(z.candidates)), back(tokens)
+            z, tokens = z._replace(candidates=back.sets(z.sets)), back(tokens)
         self.ran[rows] += program.block
         found = rows[answered]
         self.tokens[found], self.log_prob[found] = tokens[answered], log_prob[answered].to(self.log_prob)
@@ -108,7 +108,7 @@ class Pool:
         if self.how.first_answer:
             self.solved[self.owner(found)] = True
             stays &= ~self.solved[self.owner(rows)]
-        self.rows, self.z = rows[stays], z.map(lambda part: part[stays])
+        self.rows, self.z = rows[stays], z.rows(stays)
 
 
 @torch.no_grad()

@@ -121,16 +121,14 @@ def _walk(
         return z._replace(h=streams.normal(z.h), l=streams.normal(z.l)) if how.restart else z
 
     latent = initial(x)
-    chance = (
-        streams.gumbel(program.decode(latent).base_dist.logits) if how.sample else None
-    )  # [B·N, L_out, vocab_out]
+    chance = streams.gumbel(program.decode(latent).base_dist.logits) if how.sample else None  # [B·N, L_out, vocab_out]
     running = torch.ones(batch, len(x) // batch, dtype=torch.bool, device=x.device)
     ran = torch.zeros_like(running, dtype=torch.int64)
     active: Tensor | None = None  # rows in the batch, all if None
     state: list[Tensor | None] = []  # of all rows
     memory: Any = None
     for before, number in pairwise((0, *asked)):
-        z = latent if active is None else latent.map(lambda part, kept=active: part[kept])  # type: ignore[misc]
+        z = latent if active is None else latent.rows(active)
         rows = x if active is None else x[active]
         streams.present = active
         if how.retry and before and before % how.retry == 0:

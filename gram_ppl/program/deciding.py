@@ -54,7 +54,7 @@ class DecidingELBO(SegmentELBO):
         scored = sorted(states) if self.every_step else sorted(states)[-1:]
         for step in scored:
             z = states[step]
-            truth = z.candidates & one_hot(y, program.spec.vocab_out).bool()  # type: ignore[operator]
+            truth = z.sets & one_hot(y, program.spec.vocab_out).bool()
             if program.contradiction is not None and self.contradiction:
                 lost = (~truth.any(dim=-1).all(dim=-1)).to(z.h.dtype)
                 doubt = dist.Bernoulli(logits=program.doubt(z.h), validate_args=False)

@@ -29,7 +29,7 @@ class Program(nn.Module, metaclass=Captured):
     supervision: int  # N_sup, supervision steps of a trajectory in training
     depth: int | None = None  # supervision steps after which further ones change nothing; None where there is no end
     step_calls: int | None = None  # network evaluations of one trajectory in one supervision step, where known
-    block: int | None = None  # supervision steps between decisions; None for models without (:meth:`verdict`)
+    block: int | None = None  # supervision steps between decisions; None for models without (:meth:`settled`)
     halting = False  # rows end by themselves in training: forward takes ``age`` and :meth:`halts` says which
 
     def __init__(self) -> None:
@@ -79,7 +79,7 @@ class Program(nn.Module, metaclass=Captured):
         """Halting logit and value of states, ``[B, L, D] -> [B], [B]``; None without heads."""
         return None if self.heads is None else self.heads(h)
 
-    def verdict(self, z: Latent, before: Latent) -> tuple[Tensor, Tensor]:
+    def settled(self, z: Latent, before: Latent) -> tuple[Tensor, Tensor]:
         """Of models that decide: trajectories that have an answer, and those that contradict themselves, ``[B]`` bool.
 
         Args:

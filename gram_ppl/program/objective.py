@@ -121,7 +121,8 @@ class SegmentELBO(TraceMeanField_ELBO):
         if isinstance(self.window, bool):
             return 0
         start, steps = kwargs.get("start", 0), kwargs.get("steps")
-        last = start + (poutine.unwrap(model).supervision if steps is None else steps)
+        program: Any = poutine.unwrap(model)
+        last = start + (program.supervision if steps is None else steps)
         return int(max(0, last - self.window))
 
     def supervise(self, program: Any, y: Tensor, states: dict[int, Latent], model_trace: Any) -> None:

@@ -152,7 +152,7 @@ class Shares:
             for part in range(self.accumulate):
                 number = self.rank * self.accumulate + part
                 joint, here = (slice(n * size, (n + 1) * size) for n in (number, part))
-                z = latent.map(lambda part, rows=here: part[rows])
+                z = latent.rows(here)
                 bound = self._bound(segment, x[joint], y[joint], z, age[joint])
                 generator.set_state(start)
                 torch.manual_seed(hash((seed, number)))

@@ -45,7 +45,7 @@ def _counted(segment: Segment, rows: int, x: Tensor, y: Tensor, latent: Latent, 
     device = latent.h.device
     model: Any = segment.model
     first = torch.zeros(rows, dtype=torch.int64, device=device)
-    z = latent.map(lambda state: state[first])
+    z = latent.rows(first)
     parameters = [parameter for parameter in segment.parameters() if parameter.requires_grad]
     forked = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
     with forked, fast(device), eager(model), _Counter() as counter:

@@ -1,9 +1,9 @@
 """Training on a model's own states: rows that go on with the prior's decisions, and begin with wrong ones.
 
-A trajectory of the posterior never excludes its y. A trajectory of the prior does, and what it needs then can be learned
-nowhere else: to see that no answer is left. Rows therefore go on with decisions of the prior; y is drawn again among the
-solutions that agree with the candidates, all alike, since candidates tell nothing else of y; and where none agrees, the
-row has lost. (Begun and moved on as in arXiv 2605.08605, whose tasks have one solution.)
+A trajectory of the posterior never excludes its y. A trajectory of the prior does, and what it needs then can be
+learned nowhere else: to see that no answer is left. Rows therefore go on with decisions of the prior; y is drawn again
+among the solutions that agree with the candidates, all alike, since candidates tell nothing else of y; and where none
+agrees, the row has lost. (Begun and moved on as in arXiv 2605.08605, whose tasks have one solution.)
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class OwnRows:
         Some rows have nothing but x, some are partly filled, some partly filled and then corrupted.
         """
         z = self.model.begin(x.to(self.model.leaves.device), len(x))
-        candidates = z.candidates.to(y.device)
+        candidates = z.sets.to(y.device)
 
         def uniform(*shape: int) -> Tensor:
             return torch.rand(len(y), *shape, generator=generator).to(y.device)
@@ -113,8 +113,7 @@ class OwnRows:
             return x, y, latent
         turn = turn.to(x.device)
         here = shares.here(len(x))
-        assert latent.candidates is not None
-        return turn(x), turn(y), latent._replace(candidates=turn.rows(here).sets(latent.candidates))
+        return turn(x), turn(y), latent._replace(candidates=turn.rows(here).sets(latent.sets))
 
     @torch.no_grad()
     def after(
@@ -130,12 +129,11 @@ class OwnRows:
             shares: the processes.
         """
         here, chance = shares.here(len(x)), torch.rand(len(x), generator=generator)
-        candidates = info.latent.candidates
-        assert candidates is not None
+        candidates = info.latent.sets
         chosen = torch.zeros(len(candidates), dtype=torch.bool) if info.from_prior is None else info.from_prior
         mine = self._surviving(x[here], y[here], candidates, chosen, chance[here])
         lost = excluded(candidates, mine)
-        answered, wrong = self.model.verdict(info.latent, before)
+        answered, wrong = self.model.settled(info.latent, before)
         done = (answered & ~lost) | (lost & wrong)
         if self.model.contradiction is None:
             done |= lost  # nothing is to be learned from it

@@ -90,7 +90,7 @@ class Rows:
         device = self.shares.device
         if self.own is not None:
             latent, y = self.own.fresh(x, y, self.generator)
-            return send(x, device), send(y, device), latent.map(lambda part: part[here])
+            return send(x, device), send(y, device), latent.rows(here)
         x = send(x, device)
         mine = x[here]
         return x, send(y, device), self.model.begin(mine, len(mine))
@@ -130,7 +130,7 @@ class Rows:
         like = {key: rows[key].new_empty(len(value), rows[key].shape[1]) for key, value in spare.items()}
         checkpoint.fits(spare, like, path)
         here = self.shares.here(len(rows["x"]))
-        latent = Latent(rows["h"], rows["l"], rows.get("candidates")).map(lambda part: part[here])
+        latent = Latent(rows["h"], rows["l"], rows.get("candidates")).rows(here)
         self.carry = Carry(rows["x"], rows["y"], latent, rows["age"], rows.get("done"))
         self.spare = Batch(tensors["spare.x"], tensors["spare.y"]) if spare else None
         self.generator.set_state(tensors["random.data"])

@@ -21,8 +21,8 @@ from . import flops, optimizer
 from .average import Average
 from .errors import not_finite
 from .fit_heads import HeadTrainer
-from .record import History, Record
 from .own_states import OwnRows, OwnStates
+from .record import History, Record
 from .rows import Carry, Rows
 from .scheduled_sampling import Redraw
 

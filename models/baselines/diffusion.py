@@ -104,7 +104,7 @@ class Diffusion(Program):
 
     def noised(self, y: Tensor, age: Tensor) -> Latent:
         """A draw of q(z_t | y), t = T − age: ``[B, L_out], [B]``, the latent that so many denoising steps leave."""
-        h, _ = self.initial(len(y))
+        h = self.initial(len(y)).h
         probs = self.kernel.marginal(one_hot(y, self.spec.vocab_out).to(h), self._alpha(self.depth - age))
         return Latent(h, one_hot(_categorical(probs).sample(), probs.shape[-1]).to(h))
 
@@ -151,7 +151,7 @@ class Diffusion(Program):
         register("model", self)
         batch = num_rows(x, y, latent)
         e, related = self.stack.encoder(x, batch), self.stack.encoder.related(x)
-        h, z = self.initial(batch) if latent is None else latent
+        h, z = (self.initial(batch) if latent is None else latent)[:2]
         with pyro.plate("batch", batch, dim=-1):
             if age is not None:
                 t = self.depth - age

@@ -301,7 +301,7 @@ def test_an_input_of_any_tokens_is_not_looked_at():
 
 def test_spec_and_pictures():
     task = drawn()
-    assert task.spec == (144, 3, 144, 3, None)
+    assert task.spec == (144, 3, 144, 3, None, None)
     for split in ("train", "validation", "test"):
         assert task.verify(task.inputs(split), task.answers(split)).all()
 

@@ -205,8 +205,8 @@ def test_symmetries_keep_validity_and_are_bijections(box, seed):
     symmetry = random_symmetries(box, 20, torch.Generator().manual_seed(seed))
     assert isinstance(symmetry, Symmetry)
     assert (symmetry.cells.sort(1).values == torch.arange(n * n)).all()
-    assert (symmetry.digits[:, 0] == 0).all()
-    assert (symmetry.digits.sort(1).values == torch.arange(n + 1)).all()
+    assert (symmetry.names[:, 0] == 0).all()
+    assert (symmetry.names.sort(1).values == torch.arange(n + 1)).all()
     x, y = sudoku.inputs("test"), sudoku.answers("test")
     assert sudoku.verify(symmetry(x), symmetry(y)).all()
     # units are mapped to units: related cells stay related by the same kind, or rows and columns change places
@@ -222,7 +222,7 @@ def test_symmetries_map_solutions_to_solutions(seed):
     symmetry = random_symmetries((2, 2), 1, torch.Generator().manual_seed(seed))
     x = sudoku.inputs("test")[seed % 20]
     y = sudoku.solutions(x)
-    image = symmetry.digits[0][y[:, symmetry.cells[0]]]
+    image = symmetry.names[0][y[:, symmetry.cells[0]]]
     assert rows(image) == rows(sudoku.solutions(symmetry(x[None])[0]))
 
 
@@ -232,7 +232,7 @@ def test_symmetries_of_side_4_are_uniform_over_the_whole_group():
     counts = symmetry.cells.unique(dim=0, return_counts=True)[1]
     assert len(counts) == 128
     assert p_uniform(counts) > 1e-6
-    counts = symmetry.digits.unique(dim=0, return_counts=True)[1]
+    counts = symmetry.names.unique(dim=0, return_counts=True)[1]
     assert len(counts) == 24
     assert p_uniform(counts) > 1e-6
 
