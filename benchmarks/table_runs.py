@@ -15,7 +15,6 @@ from table_text import Key
 from torch import Tensor
 
 import gram_ppl as gp
-from gram_ppl.cli.folders import Measurement
 from gram_ppl.cli.measuring import measure
 from gram_ppl.evaluation import features
 from gram_ppl.inference.options import depth
@@ -26,6 +25,7 @@ from gram_ppl.runtime import precision
 from gram_ppl.storage import checkpoint
 from gram_ppl.storage.checkpoint import MODEL_FILE
 from gram_ppl.storage.folder import STATE_FILE
+from gram_ppl.storage.measurement import Measurement
 from gram_ppl.tasks.base import Task
 from gram_ppl.training import flops
 
@@ -157,7 +157,8 @@ def _train(run: Run, made: Made, task: Task, updates: int) -> None:
 def _flops_an_update(run: Run, task: Task) -> int:
     made = SYSTEMS[run.system].make(run.preset, task, run.seed)
     x, y = next(task.batches("train", 1, torch.Generator().manual_seed(run.seed)))
-    latent = made.model.begin(x[:0], _arguments(run)["batch_size"])
+    rows = _arguments(run)["batch_size"]
+    latent = made.model.begin(x.expand(rows, -1), rows)
     return flops.count(made.objective(made.model, made.guide), x, y, latent, torch.zeros(1, dtype=torch.int64))
 
 

@@ -111,3 +111,31 @@ class Answers(NamedTuple):
     answered: Tensor | None = None  # [B] bool: there is an answer, else its tokens are -1; None if there always is
     calls: Tensor | None = None  # [B] int64: network evaluations of all N; None of models that don't count them
     restarts: Tensor | None = None  # [B] int64: how often trajectories began again; None of models that never do
+
+
+class Symmetry(NamedTuple):
+    """One symmetry for each of B boards: tokens change places and names."""
+
+    cells: Tensor  # [B, L] int64: the cell whose token moves here
+    names: Tensor  # [B, V] int64: the new name of each token
+
+    def __call__(self, boards: Tensor) -> Tensor:
+        """``[B, L]`` int64 tokens in 0 .. V - 1 to the same shape; no tokens, ``[B, 0]``, stay none."""
+        return self.names.gather(1, boards.gather(1, self.cells)) if boards.shape[1] else boards
+
+    def sets(self, candidates: Tensor) -> Tensor:
+        """Sets of tokens in place of tokens, ``[B, L, V]`` bool."""
+        moved = candidates.gather(1, self.cells[..., None].expand_as(candidates))
+        return moved.gather(2, self.names.argsort(1)[:, None].expand_as(candidates))
+
+    def inverse(self) -> Symmetry:
+        """The symmetries that undo these."""
+        return Symmetry(self.cells.argsort(1), self.names.argsort(1))
+
+    def rows(self, some: slice) -> Symmetry:
+        """Those of some boards."""
+        return Symmetry(self.cells[some], self.names[some])
+
+    def to(self, device: torch.device) -> Symmetry:
+        """The same on a device."""
+        return Symmetry(self.cells.to(device), self.names.to(device))

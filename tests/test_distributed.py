@@ -17,12 +17,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import gram_ppl as gp
-from gram_ppl.cli.folders import Measurement
 from gram_ppl.cli.measuring import measure
 from gram_ppl.program.poutine import chance
 from gram_ppl.runtime.clocks import NoClock
 from gram_ppl.runtime.processes import JointNoise, Shares
 from gram_ppl.storage import checkpoint
+from gram_ppl.storage.measurement import Measurement
 
 sys.path.insert(0, str(Path(__file__).parent))
 

@@ -5,80 +5,21 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 from rich.columns import Columns
 from rich.text import Text
 
 from ..inference import select
-from ..inference.halt import Halt, Never
-from ..program.poutine import Temperature
 from ..reporting import tables as report
 from ..runtime.processes import Shares, main_process
 from ..storage.checkpoint import load
-from ..storage.descriptions import OBJECTS, build, describe
-from ..storage.folder import RUN_FILE, json_object
+from ..storage.measurement import settings_of
 from ..tasks.base import Task
-
-
-def settings_of(folder: Path) -> dict[str, Any]:
-    """What ``train`` wrote down of its command line; nothing if there is no such file.
-
-    Raises:
-        ValueError: the file is no JSON object.
-    """
-    return json_object(folder / RUN_FILE)
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """How the trajectories of a run are measured: what ``train`` keeps in the folder for every later command."""
-
-    samples: int = 20
-    steps: int | None = None
-    held_out: int = 500
-    halt: Halt = Never()  # noqa: RUF009 (frozen)
-    temperature: float | Callable[[int], float] = 1.0
-    retry: int | None = None
-
-    @classmethod
-    def of(cls, preset: Any) -> Self:
-        """That of a preset."""
-        return cls(**{name: getattr(preset, name) for name in cls.__dataclass_fields__})
-
-    @classmethod
-    def stored(cls, folder: Path) -> Self:
-        """That of a run; what its folder doesn't tell is the default.
-
-        Raises:
-            ValueError: the folder tells nonsense.
-        """
-        run = settings_of(folder)
-        try:
-            found = {name: build(run[name], packages=OBJECTS) for name in cls.__dataclass_fields__ if name in run}
-            made = cls(**found)
-            counts = [made.samples, made.held_out, *(n for n in (made.steps, made.retry) if n is not None)]
-            whole = all(type(count) is int and count > 0 for count in counts)
-            if not (whole and isinstance(made.halt.first, int) and callable(made.halt)):
-                raise ValueError
-            Temperature(made.temperature)
-        except (KeyError, TypeError, ValueError, AttributeError):
-            raise ValueError(f"{folder / RUN_FILE}: the file is damaged: it does not say how to measure") from None
-        return made
-
-    def described(self) -> dict[str, Any]:
-        """As JSON, which :meth:`stored` reads."""
-        return {name: describe(getattr(self, name)) for name in self.__dataclass_fields__}
-
-    def options(self) -> dict[str, Any]:
-        """The arguments of :func:`gram_ppl.rollout` but for the number of trajectories."""
-        noise = None if self.temperature == 1.0 else Temperature(self.temperature)
-        return {"steps": self.steps, "halt": self.halt, "retry": self.retry, "noise": noise}
 
 
 def opened(folder: Path) -> tuple[Any, Task]:

@@ -15,8 +15,9 @@ from ..inference.select import Selector, distinct
 from ..inference.solve import generate as generated
 from ..program.poutine import Temperature
 from ..reporting import tables as reports
+from ..storage.measurement import Measurement
 from ..tasks.base import Task
-from .folders import Measurement, answering, depth, opened, selector, side_by_side
+from .folders import answering, depth, opened, selector, side_by_side
 from .options import Folder, Json, Mode, Samples, Seed, Select, TestSteps
 
 
@@ -34,7 +35,7 @@ def generate(
         nothing = task.inputs("test")[0]
         if len(nothing):
             raise ValueError(f"{folder}: this model answers inputs: use gram-ppl solve")
-        noise = Measurement.stored(folder).options()["noise"]
+        noise = Measurement.stored(folder).options(task)["noise"]
         made = generated(model, num_samples=samples, steps=steps, noise=noise, seed=seed).cpu()
         valid = task.verify(nothing, made)
         different = int(distinct(task.canonical(made)[None], valid[None]).sum())
@@ -118,7 +119,7 @@ def measure(
         raise ValueError("the test split is empty: there is nothing to measure on")
     if not x.shape[1]:
         return _from_nothing(model, task, x[0], how, seed)
-    options = {"num_samples": how.samples, **how.options()}
+    options = {"num_samples": how.samples, **how.options(task)}
     found = metrics.evaluate(model, task, x=x, **options, select=select, mode=mode, seed=seed)
     return found | task.own_score(x, lambda x: rollout(model, x, **options, seed=seed).tokens.cpu())
 

@@ -15,10 +15,11 @@ from ..presets import worlds as presets
 from ..reporting import tables as report
 from ..runtime.processes import main_process, restarted
 from ..storage.folder import METRICS_FILE, RUN_FILE, STATE_FILE, locked
+from ..storage.measurement import Measurement, settings_of
 from ..training import tracking
 from ..training.fit import fit
 from ..training.interrupt import resumable
-from .folders import Measurement, answering, settings_of
+from .folders import answering
 from .measuring import measure
 from .options import Json, Resume, Updates
 
@@ -123,7 +124,7 @@ def _started(folder: Path, asked: dict[str, Any]) -> dict[str, Any]:
 
 
 def _draw(parts: presets.Parts, how: Measurement, path: Path) -> None:
-    x, options = parts.task.inputs("test")[:SHOWN], how.options()
+    x, options = parts.task.inputs("test")[:SHOWN], how.options(parts.task)
     if x.shape[1]:
         y = rollout(parts.model, x, num_samples=1, **options).tokens.cpu()[:, 0]
     else:

@@ -10,7 +10,7 @@ import torch
 from pyro.poutine.messenger import Messenger
 
 from ..runtime.processes import Shares
-from ..tasks.boards import Symmetry
+from ..state import Symmetry
 from .halt import Halt, Never
 
 

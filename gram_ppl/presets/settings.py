@@ -38,7 +38,8 @@ def _changed(
     if isinstance(thing, dict):
         options = {**defaults, **thing}
     elif is_dataclass(thing):
-        options = {field.name: getattr(thing, field.name) for field in fields(thing) if field.name not in hidden}
+        own = sorted(fields(thing), key=lambda field: bool(field.kw_only))
+        options = {field.name: getattr(thing, field.name) for field in own if field.name not in hidden}
     if key not in options:
         known = f": expected one of {', '.join(options)} in place of {key!r}" if options else ""
         raise ValueError(f"there is no setting {name!r}{known}")

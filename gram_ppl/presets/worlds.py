@@ -15,10 +15,11 @@ import torch
 from torch import nn
 
 from ..guides import AmortizedGuide
-from ..inference.halt import Confident, Halt, Never
+from ..inference.halt import Confident
 from ..models import GRAM, LearnedNoise, NodeTokens, Patches, PuzzleTokens
 from ..nn import Attention, TokenMixing
 from ..program.objective import LogLinear, SegmentELBO
+from ..storage.measurement import Measurement
 from ..tasks import ARC, BinarizedMNIST, GraphColoring, Maze, NQueens, Sudoku, Unconditional
 from ..tasks.base import Task
 from ..training.fit import fit
@@ -26,24 +27,22 @@ from .settings import changed
 
 
 @dataclass(frozen=True)
-class Preset:
+class Preset(Measurement):
     """Settings of one run, from the task to the test."""
 
     world: Callable[..., Task]  # makes the task from ``task`` and ``seed``
     beta: LogLinear  # weight of the KL
     task: dict[str, Any] = field(default_factory=dict)
-    model: dict[str, Any] = field(default_factory=dict)  # arguments of GRAM
+    model: dict[str, Any] = field(default_factory=dict)  # arguments of ``kind``
     encoder: Callable[[Any], Any] | None = None  # the model's encoder, where it depends on the task
+    kind: Callable[..., Any] = GRAM  # makes the model
     guide: Callable[..., nn.Module] = AmortizedGuide
+    elbo: Callable[..., SegmentELBO] = SegmentELBO  # makes the objective
     fit: dict[str, Any] = field(default_factory=dict)  # arguments of gp.fit
+    objective: dict[str, Any] = field(default_factory=dict)  # arguments of ``elbo`` beside beta and balance
     balance: float = 0.8
     needs: tuple[str, ...] = ()  # arguments of the task that have no default
-    samples: int = 20  # trajectories for each test input; without inputs, samples in all
-    steps: int = 16  # supervision steps of a test trajectory
-    held_out: int = 500  # test inputs, at most
-    halt: Halt = Never()  # noqa: RUF009 (frozen); when a test trajectory stops
-    temperature: float | Callable[[int], float] = 1.0  # factor on the noise of a test trajectory, or one for each step
-    retry: int | None = None  # supervision steps after which one that has not stopped begins again
+    steps: int = field(default=16, kw_only=True)
 
 
 class Parts(NamedTuple):
@@ -201,8 +200,9 @@ PRESETS: dict[str, dict[str, Preset]] = {
 }  # fmt: skip
 
 # Arguments of the task, the model and fit that are no settings of a preset.
-FIXED = {"spec", "seed", "model", "guide", "task", "objective", "out", "resume", "device", "progress",
-         "tracker", "checkpoint_every"}  # fmt: skip
+FIXED = {"spec", "seed", "model", "guide", "task", "objective", "beta", "balance", "out", "resume", "device",
+         "progress", "tracker", "checkpoint_every"}  # fmt: skip
+MAKERS = ("world", "encoder", "kind", "guide", "elbo", "needs")  # fields that can't be changed
 
 
 def default() -> str:
@@ -227,7 +227,7 @@ def get(task: str, name: str | None = None, settings: Mapping[str, Any] | None =
     if name not in PRESETS[task]:
         raise ValueError(f"{task} has no preset {name!r}: expected one of {', '.join(PRESETS[task])}")
     preset = PRESETS[task][name]
-    return changed(preset, settings or {}, _arguments(preset), hidden=("world", "encoder", "guide", "needs"))
+    return changed(preset, settings or {}, _arguments(preset), hidden=MAKERS)
 
 
 def build(preset: Preset, *, seed: int = 0) -> Parts:
@@ -242,15 +242,15 @@ def build(preset: Preset, *, seed: int = 0) -> Parts:
     try:
         task = preset.world(**{"seed": seed} | preset.task)
         encoder = {} if preset.encoder is None else {"encoder": preset.encoder(task)}
-        model = GRAM(task.spec, **preset.model, **encoder, seed=seed)
+        model = preset.kind(task.spec, **preset.model, **encoder, seed=seed)
     except TypeError as error:
         raise ValueError(f"a setting of the task or of the model does not fit: {error}") from None
-    objective = SegmentELBO(preset.beta, preset.balance)
+    objective = preset.elbo(preset.beta, preset.balance, **preset.objective)
     return Parts(task, model, preset.guide(model, seed=seed), objective, {"evaluate_steps": preset.steps} | preset.fit)
 
 
 def _arguments(preset: Preset) -> dict[str, dict[str, Any]]:
     """The settings that task, model and fit take, with their defaults."""
-    makers: dict[str, Any] = {"task": preset.world, "model": GRAM, "fit": fit}
+    makers: dict[str, Any] = {"task": preset.world, "model": preset.kind, "objective": preset.elbo, "fit": fit}
     found = {part: inspect.signature(make).parameters.values() for part, make in makers.items()}
     return {part: {p.name: p.default for p in found[part] if p.name not in FIXED} for part in found}

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from ..runtime.arguments import Captured
-from ..state import Batch
-from .boards import Symmetry
+from ..state import Batch, Symmetry
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..boards import Symmetry
+from ...state import Symmetry
 
 
 def random_symmetries(box: tuple[int, int], num: int, generator: torch.Generator) -> Symmetry:

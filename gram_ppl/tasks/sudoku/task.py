@@ -15,9 +15,8 @@ from os import PathLike, fspath
 import torch
 from torch import Tensor
 
-from ...state import Batch
+from ...state import Batch, Symmetry
 from ..base import Spec, Task, check_pair, check_tokens
-from ..boards import Symmetry
 from ..holdout import AFRESH, Apart, Solved, split_of
 from .csv import DIGITS
 from .data import Puzzles, loaded, made, reveal, uniform_ints

@@ -1,0 +1,143 @@
+"""Trajectories that decide: answers, contradictions, budgets, places in the batch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import gram_ppl as gp
+from gram_ppl.models import Both, Deciding, Drop, RandomCells
+from gram_ppl.state import Latent
+
+TASK = gp.tasks.Sudoku((2, 2), (12, 14), num_validation=8, num_test=8)  # few are blank, so that luck suffices
+X = TASK.inputs("test")
+
+
+def small(**options: Any) -> Deciding:
+    return Deciding(TASK.spec, **{"width": 16, "transitions": 1, "block": 2, "supervision": 64, **options})
+
+
+class Knowing(Deciding):
+    """An oracle in place of its heads: it knows which sets of candidates leave no grid."""
+
+    def settled(self, z: Latent, before: Latent) -> tuple[Tensor, Tensor]:
+        """A state contradicts itself if no grid is left."""
+        every = TASK.solutions(TASK.blank)
+        held = every[..., None] == torch.arange(5)  # [288, 16, 5]
+        left = (z.sets[:, None] >= held).all(-1).all(-1).any(-1)
+        return (z.sets.sum(-1) == 1).all(-1) & left, ~left
+
+
+def test_answers_and_contradictions_are_what_the_model_says() -> None:
+    """With an oracle in place of the heads, random decisions and restarts find right answers and no others."""
+    model = Knowing(TASK.spec, width=16, transitions=1, block=1, supervision=400, policy=RandomCells(2))
+    out = gp.rollout(model, X, num_samples=3, seed=1)
+    assert out.answered is not None
+    assert out.restarts is not None
+    assert out.answered.any()
+    assert TASK.verify(X[:, None], out.tokens)[out.answered].all()
+    assert (out.tokens[~out.answered] == -1).all()
+    assert out.log_prob[~out.answered].isneginf().all()
+    assert (out.steps[~out.answered] == 400).all()
+    assert (out.restarts > 0).any()
+    assert not TASK.verify(X[:, None], out.tokens)[~out.answered].any()
+
+
+def test_the_same_seed_gives_the_same_whatever_the_chunks() -> None:
+    model = small(contradiction=False)
+    one, other = (gp.rollout(model, X, num_samples=3, seed=7, chunk=chunk) for chunk in (5, 100))
+    assert torch.equal(one.tokens, other.tokens)
+    assert torch.equal(one.steps, other.steps)
+    assert not torch.equal(one.tokens, gp.rollout(model, X, num_samples=3, seed=8).tokens)
+
+
+def test_givens_never_change() -> None:
+    out = gp.rollout(small(contradiction=False), X, num_samples=5, seed=0)
+    assert out.answered is not None
+    assert out.answered.all()
+    assert (((X[:, None] == 0) | (out.tokens == X[:, None])).all()).item()
+    assert (out.tokens > 0).all()
+
+
+def test_a_budget_that_is_spent_leaves_no_answer() -> None:
+    model = small(contradiction=False, block=2, policy=RandomCells())
+    out = gp.rollout(model, X, num_samples=2, steps=3)
+    assert out.answered is not None
+    assert not out.answered.any()
+    assert (out.steps == 2).all()
+    answers = gp.solve(model, TASK, X, num_samples=2, steps=3)
+    assert answers.answered is not None
+    assert not answers.answered.any()
+    assert not answers.verified.any()
+    figures = gp.metrics.evaluate(model, TASK, x=X, num_samples=2, steps=3)
+    assert figures["unanswered"] == figures["selected_unanswered"] == 1
+    assert figures["wrong"] == figures["selected_wrong"] == figures["accuracy"] == 0
+    with pytest.raises(ValueError, match="at least the 2 supervision steps"):
+        gp.rollout(model, X, steps=1)
+
+
+def test_calls_and_restarts_are_counted() -> None:
+    model = Knowing(TASK.spec, width=16, transitions=1, block=1, supervision=400, policy=RandomCells(2))
+    answers = gp.solve(model, TASK, X, num_samples=3, seed=1)
+    assert answers.calls is not None
+    assert answers.restarts is not None
+    assert torch.equal(answers.calls, answers.rollouts.steps.sum(-1) * model.step_calls)
+    assert torch.equal(answers.restarts, answers.rollouts.restarts.sum(-1))  # type: ignore[union-attr]
+
+
+def test_the_first_answer_ends_the_others() -> None:
+    model = Knowing(TASK.spec, width=16, transitions=1, block=1, supervision=2000, policy=RandomCells(2))
+    whole = gp.rollout(model, X, num_samples=8, seed=1)
+    first = gp.rollout(model, X, num_samples=8, seed=1, first_answer=True)
+    assert whole.answered is not None
+    assert first.answered is not None
+    assert first.answered.any(-1).all()
+    assert first.steps.sum() < whole.steps.sum()
+    few = gp.rollout(model, X, num_samples=8, seed=1, first_answer=True, chunk=len(X))
+    assert few.answered is not None
+    assert (few.answered[:, 0] | few.answered.any(-1)).all()
+    late = few.steps[:, -1] == 0  # whose input was answered before there was a place for its last trajectory
+    assert late.any()
+    assert not few.answered[late, -1].any()
+
+
+@pytest.mark.parametrize("selector", ["vote", "confident", "first", "verified", "residual"])
+def test_selectors_prefer_an_answer_to_none(selector: str) -> None:
+    model = Knowing(TASK.spec, width=16, transitions=1, block=1, supervision=150, policy=RandomCells(2))
+    answers = gp.solve(model, TASK, X, num_samples=6, seed=1, select=gp.select.SELECTORS[selector])
+    assert answers.answered is not None
+    assert answers.rollouts.answered is not None
+    some = answers.rollouts.answered.any(-1) & ~answers.rollouts.answered.all(-1)
+    assert some.any()
+    if selector in ("vote", "confident", "verified"):
+        assert answers.answered[some].all()
+    assert torch.equal(answers.answered, (answers.tokens >= 0).all(-1))
+
+
+def test_frames_turn_rows_and_turn_them_back() -> None:
+    model = small(anew=True, contradiction=False, positions=False, keep=True, policy=Both(Drop(0.0), RandomCells()))
+    out = gp.rollout(model, X, num_samples=4, seed=3, symmetries=TASK.symmetries)
+    assert out.answered is not None
+    assert out.answered.all()
+    assert ((X[:, None] == 0) | (out.tokens == X[:, None])).all()
+
+
+def test_from_nothing() -> None:
+    task = gp.tasks.Unconditional(TASK)
+    made = gp.generate(Deciding(task.spec, width=16, block=1, supervision=40, contradiction=False), num_samples=6)
+    assert made.shape == (6, 16)
+    assert made.min() > 0
+
+
+@pytest.mark.parametrize("task", [TASK, gp.tasks.NQueens(5), gp.tasks.NQueens(5, tokens="rows"),
+                                  gp.tasks.GraphColoring(4, num_train=5, num_validation=2, num_test=3)])  # fmt: skip
+def test_no_answer_is_never_right(task: Any) -> None:
+    x = task.inputs("test")[:3]
+    none = torch.full((len(x), task.spec.len_out), -1)
+    assert not task.verify(x, none).any()
+    assert task.conflicts(x, none).min() >= 0
+    assert task.render(x[0], none[0])
+    task.canonical(none)

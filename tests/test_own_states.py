@@ -1,0 +1,212 @@
+"""Training on own states: how rows begin, go on, give way; what is lost; that a run can be resumed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import gram_ppl as gp
+from gram_ppl.models import Both, Deciding, Drop, RandomCells
+from gram_ppl.runtime.processes import Shares
+from gram_ppl.state import SegmentInfo
+from gram_ppl.tasks.sudoku.symmetry import random_symmetries
+from gram_ppl.training.own_states import OwnRows, OwnStates, excluded
+from gram_ppl.training.trainer import Trainer
+
+CPU = torch.device("cpu")
+TASK = gp.tasks.Sudoku(num_validation=8, num_test=8)
+
+
+def small(**options: Any) -> Deciding:
+    return Deciding(TASK.spec, **{"width": 16, "transitions": 1, "block": 2, "supervision": 8, **options})
+
+
+def own_rows(model: Deciding, **options: Any) -> OwnRows:
+    return OwnRows(OwnStates(**options), TASK, model, remembered=1000)
+
+
+def grids() -> Tensor:
+    """All 288 grids, by trying every one that a solver of blank boards lists and no other way: 4! · 12."""
+    return TASK.solutions(TASK.blank)
+
+
+def agree(x: Tensor, candidates: Tensor) -> int:
+    """How many of all grids keep the givens and are among the candidates."""
+    every = grids()
+    kept = ((x == 0) | (every == x)).all(-1)
+    among = candidates.expand(len(every), -1, -1).gather(-1, every[..., None])[..., 0].all(-1)
+    return int((kept & among).sum())
+
+
+def test_fresh_rows_are_bare_filled_or_corrupted() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, y = next(TASK.batches("train", 2000, generator))
+    model = small()
+    z, again = own_rows(model, redraw=False).fresh(x, y, generator)
+    assert torch.equal(again, y)
+    start = model.begin(x, len(x)).sets
+    filled = (z.sets.sum(-1) < start.sum(-1)).sum(-1)
+    lost = excluded(z.sets, y)
+    assert (z.sets <= start).all()
+    assert not excluded(z.sets, torch.where(z.sets.any(-1), z.sets.int().argmax(-1), 0)).any()  # no empty set
+    assert 0.18 < (filled == 0).double().mean() < 0.32  # bare ones, and some whose share came out as nothing
+    assert 0.1 < lost.double().mean() < 0.25
+    none, _ = own_rows(model, filled=0.0, corrupted=0.0).fresh(x, y, generator)
+    assert torch.equal(none.sets, start)
+    never, _ = own_rows(model, filled=1.0, corrupted=0.0).fresh(x, y, generator)
+    assert not excluded(never.sets, y).any()
+
+
+def test_lost_means_that_no_grid_is_left() -> None:
+    """The label of the contradiction head, against all grids; y is a solution wherever one is left."""
+    generator = torch.Generator().manual_seed(1)
+    x, y = next(TASK.batches("train", 200, generator))
+    model = small()
+    rows = own_rows(model, corrupted=1.0, filled=0.0)
+    z, y = rows.fresh(x, y, generator)
+    lost = excluded(z.sets, y)
+    left = torch.tensor([agree(*pair) for pair in zip(x, z.sets, strict=True)])
+    assert torch.equal(lost, left == 0)
+    assert 0.2 < lost.double().mean() < 0.9
+    assert TASK.verify(x, y).all()
+
+    narrower = z.sets & (torch.rand(z.sets.shape, generator=generator) < 0.9)
+    info: Any = SegmentInfo(z._replace(candidates=narrower), *[None] * 4, from_prior=torch.ones(len(x)).bool())  # type: ignore[arg-type]
+    shares = Shares(1, CPU)
+    y, done = rows.after(x, y, info, z, generator, shares)
+    left = torch.tensor([agree(*pair) for pair in zip(x, narrower, strict=True)])
+    lost = excluded(narrower, y)
+    assert torch.equal(lost, left == 0)
+    answered, wrong = model.settled(info.latent, z)
+    assert torch.equal(done, (answered & ~lost) | (lost & wrong))
+    assert TASK.verify(x, y).all()
+
+
+def test_y_is_drawn_evenly_among_those_that_are_left() -> None:
+    x = TASK.blank.repeat(4000, 1)
+    y = grids()[0].repeat(4000, 1)
+    candidates = small().begin(x, len(x)).sets.clone()
+    candidates[:, 0] = torch.arange(5) == 1
+    candidates[:, 5] = torch.arange(5) == 3
+    rows = own_rows(small())
+    drawn = rows._surviving(x, y, candidates, torch.ones(4000).bool(), torch.rand(4000))
+    _, counts = drawn.unique(dim=0, return_counts=True)
+    assert len(counts) == agree(x[0], candidates[0])
+    expected = 4000 / len(counts)
+    assert ((counts - expected) ** 2 / expected).sum() < 2 * len(counts)
+
+
+def test_symmetries_of_sets_are_those_of_tokens() -> None:
+    generator = torch.Generator().manual_seed(2)
+    turn = random_symmetries((2, 2), 50, generator)
+    y = grids()[:50]
+    one = torch.nn.functional.one_hot(y, 5).bool()
+    assert torch.equal(turn.sets(one).int().argmax(-1), turn(y))
+    assert torch.equal(turn.inverse().sets(turn.sets(one)), one)
+    several = one | (torch.rand(one.shape) < 0.3)
+    assert torch.equal(excluded(turn.sets(several), turn(y.flip(0))), excluded(several, y.flip(0)))
+
+
+def arguments(**changes: Any) -> dict[str, Any]:
+    return {
+        "updates": 12,
+        "batch_size": 8,
+        "evaluations": 2,
+        "evaluate_on": 4,
+        "own_states": OwnStates(),
+        "progress": False,
+        "checkpoint_every": 4,
+        "seed": 5,
+    } | changes
+
+
+def made(**options: Any) -> tuple[Deciding, Any, Any]:
+    model = small(**options)
+    objective = gp.DecidingELBO(steps=2, every_step=True, window=2)
+    return model, gp.guides.Revealing(model), objective
+
+
+KINDS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "carried": ({}, {}),
+    "anew, under symmetries, with a keep head": (
+        {"anew": True, "keep": True, "policy": Both(Drop(), RandomCells())},
+        {"own_states": OwnStates(symmetric=True, redraw=False, temperature=1.5)},
+    ),
+    "no contradiction head, half own": ({"contradiction": False}, {"own_states": OwnStates(share=0.5)}),
+    "the posterior's states alone": ({}, {"own_states": None}),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_that_was_stopped_goes_on_bit_for_bit(kind: str, tmp_path: Path) -> None:
+    model_options, fit_options = KINDS[kind]
+    whole, guide, objective = made(**model_options)
+    history = gp.fit(whole, guide, TASK, objective=objective, **arguments(**fit_options))
+    assert all(record.loss == record.loss for record in history)
+
+    class Stop(Exception):
+        pass
+
+    def stop(trainer: Trainer) -> None:
+        if trainer.update == 6:
+            raise Stop
+
+    parts, guide, objective = made(**model_options)
+    with pytest.raises(Stop):
+        gp.fit(parts, guide, TASK, objective=objective, out=tmp_path, before_update=stop, **arguments(**fit_options))
+    parts, guide, objective = made(**model_options)
+    again = gp.fit(parts, guide, TASK, objective=objective, out=tmp_path, resume=True, **arguments(**fit_options))
+    assert [record.loss for record in again][-3:] == [record.loss for record in history][-3:]
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, parts.state_dict()[name]), name
+
+
+def test_rows_go_on_from_the_prior_and_give_way() -> None:
+    ages: list[Tensor] = []
+
+    def see(trainer: Trainer) -> None:
+        if trainer.rows.carry is not None:
+            ages.append(trainer.rows.carry.age.clone())
+            assert trainer.rows.carry.done is not None
+            assert (trainer.rows.carry.age <= 8).all()
+
+    model, guide, objective = made()
+    gp.fit(model, guide, TASK, objective=objective, before_update=see, **arguments(updates=30))
+    assert torch.stack(ages).max() == 8
+    assert (torch.stack(ages).diff(dim=0) < 0).any()
+
+
+def test_a_few_minutes_of_it_learn_something() -> None:
+    """Against the untrained model: the loss falls, and answers hold more often."""
+    model, guide, objective = made(width=32)
+    x = TASK.inputs("test")
+    before = gp.metrics.evaluate(model, TASK, x=x, num_samples=4, steps=64)
+    history = gp.fit(
+        model, guide, TASK, objective=objective, **arguments(updates=250, batch_size=32, lr=3e-3, evaluations=0)
+    )
+    after = gp.metrics.evaluate(model, TASK, x=x, num_samples=4, steps=64)
+    assert history[-1].loss < 0.75 * history[0].loss
+    assert after["conflicts"] + 40 * after["unanswered"] < before["conflicts"] + 40 * before["unanswered"]
+    assert {"unanswered", "wrong", "restarts", "selected_wrong"} <= after.keys()
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "message"),
+    [
+        (gp.models.GRAM(TASK.spec, width=16), {}, "GRAM makes no decisions"),
+        (small(), {"symmetric": True}, "latent begins anew"),
+    ],
+)
+def test_what_cannot_be_had(model: Any, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        gp.fit(model, gp.guides.Empty(model), TASK, **arguments(own_states=OwnStates(**options)))
+
+
+@pytest.mark.parametrize("options", [{"share": 1.5}, {"filled": 0.8, "corrupted": 0.4}, {"temperature": 0.0}])
+def test_shares_that_are_none(options: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="expected shares"):
+        OwnStates(**options)
