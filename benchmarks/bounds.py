@@ -39,7 +39,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
 
-    preset = presets.get("sudoku", "cpu", {"beta.last": args.last_beta})
+    preset = presets.get("sudoku", "gram", {"beta.last": args.last_beta})
     task, model, guide, objective, options = presets.build(preset, seed=args.seed)
     defaults = {name: p.default for name, p in inspect.signature(fit).parameters.items()}
     settings: Any = defaults | options | {"updates": args.updates, "seed": args.seed, "evaluations": 0}

@@ -69,7 +69,7 @@ def _every_step(preset: Preset, **changes: Any) -> Preset:
 
 COST = ("parameters", "updates", "train_seconds")
 SEVERAL = ("accuracy", "selected_accuracy", "coverage_all", "coverage", "coverage_ceiling")
-SUDOKU = Column("sudoku4", "4×4 Sudoku", _every_step(presets.get("sudoku", "cpu"), held_out=200), SEVERAL + COST)
+SUDOKU = Column("sudoku4", "4×4 Sudoku", _every_step(presets.get("sudoku", "gram"), held_out=200), SEVERAL + COST)
 ROWS = {
     "task.tokens": "rows",
     "beta.last": 3.0,
@@ -94,7 +94,7 @@ GRIDS = Column(
 DIGITS = Column("digits", "drawn digits", presets.get("mnist", "cpu"), ("fid", "inception_score", *COST))
 UNIQUE = Column(
     "sudoku6", "6×6 Sudoku, one solution",
-    _every_step(presets.get("sudoku", "cpu", {"task.box": [2, 3], "task.clues": [12, 24], "task.held_clues": [14, 14],
+    _every_step(presets.get("sudoku", "gram", {"task.box": [2, 3], "task.clues": [12, 24], "task.held_clues": [14, 14],
                                               "task.unique": True}), held_out=200, steps=16),
     ("accuracy", "selected_accuracy", "pass_at_n", *COST),
 )  # fmt: skip

@@ -1,11 +1,13 @@
 """GRAM learns Sudoku by stochastic variational inference, then gives several answers to one puzzle.
 
-Without options: 4×4 puzzles, one or many solutions each, in minutes on a CPU; the paper's 9×9 model on CUDA.
+Without options: 4×4 puzzles, one or many solutions each, in minutes on a CPU, by GRAM that decides; the paper's 9×9
+model on CUDA.
 """
 
 import json
 import shlex
 import sys
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,7 +26,7 @@ from gram_ppl.training import interrupt
 def settings(run: dict[str, Any]) -> presets.Preset:
     """The preset for a size of board; boards of another size get as large a share of givens."""
     side = run["box"][0] * run["box"][1]
-    name = "cpu" if side < 9 else "paper" if run["cuda"] else "9x9"
+    name = ("gram" if run["plain"] else "cpu") if side < 9 else "paper" if run["cuda"] else "9x9"
     task = presets.get("sudoku", name).task
     scale = side**2 / (task["box"][0] * task["box"][1]) ** 2
     task = task | {key: tuple(round(n * scale) for n in task[key]) for key in ("clues", "held_clues")}
@@ -36,24 +38,28 @@ def settings(run: dict[str, Any]) -> presets.Preset:
     return presets.get("sudoku", name, changes)
 
 
-def train(
-    preset: presets.Preset, parts: presets.Parts, out: Path, *, resume: bool, seed: int, deterministic: bool = False
-) -> Any:
+def train(preset: presets.Preset, parts: presets.Parts, out: Path, *, name: str, resume: bool, seed: int) -> Any:
     """Train one model, draw its curves, measure it on the test puzzles."""
-    model: Any
-    guide: Any
     task, model, guide, objective, fit = parts
-    if deterministic:
-        model, guide = (twin := model.deterministic()), gp.guides.Empty(twin)
     parameters = sum(weights.numel() for weights in model.parameters())
-    print(f"\n[bold]{'Deterministic' if deterministic else 'GRAM'}[/], {parameters:,} parameters")
+    print(f"\n[bold]{name}[/], {parameters:,} parameters")
     resume = resume and (out / gp.STATE_FILE).exists()
     history = gp.fit(model, guide, task, objective=objective, **fit, out=out, resume=resume, seed=seed)
     report.training_curves(history, out / "training.png")
-    samples = 1 if deterministic else preset.samples  # all answers of a deterministic model are the same
-    metrics = gp.metrics.evaluate(model, task, num_samples=samples, steps=preset.steps, seed=seed)
+    samples = 1 if name == "deterministic" else preset.samples  # all its answers are the same
+    metrics = gp.metrics.evaluate(model, task, num_samples=samples, **preset.options(task), seed=seed)
     trained = {"train_seconds": history[-1].seconds, "updates": history[-1].update, "parameters": parameters}
     return model, {"coverage": metrics["coverage_all"]} | metrics | trained
+
+
+def others(run: dict[str, Any], preset: presets.Preset, parts: presets.Parts) -> Iterator[tuple[str, Any, Any]]:
+    """What a run is compared with, on its task: plain GRAM, and a deterministic model of the size of that."""
+    if parts.model.block is not None:
+        preset = settings(run | {"plain": True})
+        parts = presets.build(preset, seed=run["seed"], task=parts.task)
+        yield "GRAM", preset, parts
+    twin = parts.model.deterministic()
+    yield "deterministic", preset, parts._replace(model=twin, guide=gp.guides.Empty(twin))
 
 
 def main(
@@ -66,7 +72,8 @@ def main(
     puzzle: Annotated[str | None, typer.Option(help="A puzzle of your own, row by row, . for blank.")] = None,
     out: Out = Path("runs/sudoku"),
     resume: Annotated[Path | None, typer.Option(help="Folder of an interrupted run to go on with.")] = None,
-    compare: Annotated[bool, typer.Option(help="Train a deterministic model of the same size as well.")] = False,
+    plain: Annotated[bool, typer.Option(help="GRAM with Gaussian guidance, without decisions.")] = False,
+    compare: Annotated[bool, typer.Option(help="Train plain GRAM and a deterministic model of its size too.")] = False,
     seed: Seed = 0,
 ) -> None:
     """Train, solve held-out puzzles, show one with several answers, leave checkpoint, metrics.json and a picture."""
@@ -75,27 +82,28 @@ def main(
         cuda = torch.cuda.is_available()
         run: dict[str, Any] = {"box": box or ((3, 3) if cuda or data else (2, 2)), "data": data, "held_out": held_out}
         run |= {"updates": updates, "samples": samples, "steps": steps, "compare": compare, "seed": seed, "cuda": cuda}
+        run |= {"plain": plain}
         if resume is not None:  # the folder knows what the command line asked for
             run, out = run | json.loads((resume / "run.json").read_text()), resume
         preset = settings(run)
         parts = presets.build(preset, seed=run["seed"])
-        trained = partial(train, preset, parts, resume=resume is not None, seed=run["seed"])
+        trained = partial(train, resume=resume is not None, seed=run["seed"])
         task = parts.task
         own = None if puzzle is None else task.parse(puzzle)
         with locked(out):
             (out / "run.json").write_text(json.dumps(run, indent=2))
-            model, metrics = trained(out)
-        columns = {"GRAM": metrics}
-        if run["compare"]:
-            _, metrics = trained(out / "deterministic", deterministic=True)
-            columns["deterministic"] = metrics
+            name = "GRAM" if parts.model.block is None else "GRAM, deciding"
+            model, metrics = trained(preset, parts, out, name=name)
+        columns = {name: metrics}
+        for other, made, those in others(run, preset, parts) if run["compare"] else ():
+            _, columns[other] = trained(made, those, out / other.lower(), name=other)
         print("\n", report.metrics_table(f"{metrics['num_test']} unseen puzzles", columns))
-        (out / "metrics.json").write_text(json.dumps(columns.pop("GRAM") | columns, indent=2))
+        (out / "metrics.json").write_text(json.dumps(columns.pop(name) | columns, indent=2))
         several = [x for x in task.inputs("test")[:50] if 3 <= len(task.solutions(x, limit=7)) <= 6]
         shown = {"An unseen puzzle": several[0] if several else task.inputs("test")[0], "Your puzzle": own}
         for title, x in shown.items():
             if x is not None:
-                found = gp.rollout(model, x[None], num_samples=preset.samples, steps=preset.steps).tokens.cpu()
+                found = gp.rollout(model, x[None], num_samples=preset.samples, **preset.options(task)).tokens.cpu()
                 answers = found[gp.select.distinct(found, task.verify(x, found))]
                 print(f"\n{title}: {len(answers)} different verified answers in {preset.samples} samples")
                 print(report.boards(task, x, answers[:6]))

@@ -70,9 +70,9 @@ SETTINGS = ["task.num_test=8", "task.num_validation=2", "model.width=16", "sampl
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "tiny"
     asked = [part for setting in SETTINGS for part in ("--set", setting)]
-    done = call("train", "sudoku", "--preset", "cpu", "--updates", 4, "--out", folder, *asked)
+    done = call("train", "sudoku", "--preset", "gram", "--updates", 4, "--out", folder, *asked)
     assert done.exit_code == 0, done.output
-    assert "sudoku, preset cpu" in done.stdout
+    assert "sudoku, preset gram" in done.stdout
     return folder
 
 
@@ -80,9 +80,10 @@ def test_train_leaves_everything_in_the_folder(run):
     for name in ("training.png", "examples.png"):
         assert (run / name).read_bytes().startswith(b"\x89PNG")
     settings = {"task.num_test": 8, "task.num_validation": 2, "model.width": 16, "samples": 3, "steps": 2}
-    asked = {"task": "sudoku", "preset": "cpu", "updates": 4, "seed": None, "set": settings}
+    asked = {"task": "sudoku", "preset": "gram", "updates": 4, "seed": None, "set": settings}
     assert json.loads((run / "run.json").read_text()) == asked | {
         "samples": 3, "steps": 2, "held_out": 500, "temperature": 1.0, "retry": None,
+        "first_answer": False, "symmetric": False,
         "halt": {"class": "gram_ppl.halt.Never", "arguments": {}},
     }  # fmt: skip
     model, _, task = gp.load(run)
@@ -96,7 +97,7 @@ def test_train_leaves_everything_in_the_folder(run):
 def test_resume_goes_on_with_the_settings_of_the_run(run, tmp_path):
     straight = [part for setting in SETTINGS for part in ("--set", setting)]
     folder = tmp_path / "run"
-    whole = answered("train", "sudoku", "--preset", "cpu", "--updates", 4, "--out", folder, *straight)
+    whole = answered("train", "sudoku", "--preset", "gram", "--updates", 4, "--out", folder, *straight)
     assert whole["folder"] == str(folder)
     (folder / "model.safetensors").unlink()
     again = answered("train", "sudoku", "--out", folder, "--resume")

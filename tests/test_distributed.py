@@ -235,7 +235,7 @@ def test_the_command_line_on_two_processes(tmp_path: Path) -> None:
     """Training of which a process is killed and started again, then the measurement that one process makes too."""
     folder = tmp_path / "run"
     asked = ["task.num_test=5", "task.num_validation=3", "model.width=8", "samples=3", "steps=2", "fit.batch_size=8"]
-    command = ["gram-ppl", "train", "sudoku", "--preset", "cpu", "--updates", "12", "--out", str(folder), "--json"]
+    command = ["gram-ppl", "train", "sudoku", "--preset", "gram", "--updates", "12", "--out", str(folder), "--json"]
     options = [part for setting in [*asked, "fit.evaluations=2"] for part in ("--set", setting)]
     printed = run([*command, *options], environment={"KILL": "7"}, by=(*TORCHRUN, "--max-restarts=1"))
     trained = json.loads(printed)

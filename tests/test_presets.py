@@ -52,7 +52,7 @@ def test_paper_presets_have_the_backbone_of_the_paper():
 def test_settings_reach_the_objects_and_leave_the_preset_alone():
     before = repr(presets.PRESETS)
     asked = {"task.clues": [5, 6], "model.noise.scale": 0.5, "model.mixer.heads": 2, "model.width": 16, "beta.last": 2}
-    preset = presets.get("sudoku", "cpu", asked | SMALL["sudoku"] | {"fit.lr": 1, "steps": None})
+    preset = presets.get("sudoku", "gram", asked | SMALL["sudoku"] | {"fit.lr": 1, "steps": None})
     task, model, *_ = presets.build(preset)
     assert set((task.inputs("test") > 0).sum(-1).tolist()) <= set(range(4, 9))
     assert task.clues == (5, 6)
@@ -66,14 +66,14 @@ def test_settings_reach_the_objects_and_leave_the_preset_alone():
     [
         (("chess",), "there is no task 'chess': expected one of sudoku, queens"),
         (("queens", "9x9"), "queens has no preset '9x9': expected one of cpu, paper"),
-        (("sudoku", "cpu", {"fit.updatez": 3}), "there is no setting 'fit.updatez': expected one of updates, batch_s"),
-        (("sudoku", "cpu", {"fit.out": "x"}), "there is no setting 'fit.out'"),
-        (("sudoku", "cpu", {"world": "x"}), "there is no setting 'world': expected one of beta, task, model, fit"),
-        (("sudoku", "cpu", {"task.boxes": [2, 2]}), "there is no setting 'task.boxes': expected one of box, clues"),
-        (("sudoku", "cpu", {"steps.n": 3}), "there is no setting 'steps.n'"),
-        (("sudoku", "cpu", {"fit.updates": 1.5}), "fit.updates: expected a value like 1500, found 1.5"),
-        (("sudoku", "cpu", {"fit.updates": True}), "fit.updates: expected a value like 1500, found True"),
-        (("sudoku", "cpu", {"beta": 3}), "beta: expected a value like LogLinear(first=10"),
+        (("sudoku", "gram", {"fit.updatez": 3}), "there is no setting 'fit.updatez': expected one of updates, batch_s"),
+        (("sudoku", "gram", {"fit.out": "x"}), "there is no setting 'fit.out'"),
+        (("sudoku", "gram", {"world": "x"}), "there is no setting 'world': expected one of beta, task, model, fit"),
+        (("sudoku", "gram", {"task.boxes": [2, 2]}), "there is no setting 'task.boxes': expected one of box, clues"),
+        (("sudoku", "gram", {"steps.n": 3}), "there is no setting 'steps.n'"),
+        (("sudoku", "gram", {"fit.updates": 1.5}), "fit.updates: expected a value like 1500, found 1.5"),
+        (("sudoku", "gram", {"fit.updates": True}), "fit.updates: expected a value like 1500, found True"),
+        (("sudoku", "gram", {"beta": 3}), "beta: expected a value like LogLinear(first=10"),
     ],
 )
 def test_what_does_not_fit_is_one_sentence(arguments, sentence):
@@ -89,7 +89,7 @@ def test_a_task_that_needs_data_says_so():
 
 def test_an_impossible_setting_is_a_value_error():
     with pytest.raises(ValueError, match="does not fit"):
-        presets.build(presets.get("sudoku", "cpu", {"model.hidden": "wide", **SMALL["sudoku"]}))
+        presets.build(presets.get("sudoku", "gram", {"model.hidden": "wide", **SMALL["sudoku"]}))
 
 
 def test_default_preset(monkeypatch):

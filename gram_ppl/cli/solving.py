@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..inference.select import Selector, distinct, verified_answers
 from ..inference.solve import solve as solved
+from ..storage.measurement import Measurement
 from ..tasks.base import Task
 from .folders import answering, opened, selector, side_by_side
 from .options import Folder, Json, Mode, Samples, Seed, Select, TestSteps
@@ -51,6 +52,10 @@ def solve(
         puzzles = read(task, puzzle)
         torch.manual_seed(seed)
         options = {"steps": steps, "mode": mode or ("coverage" if every else "accuracy")}
+        if model.block is not None:  # it thinks as it was measured
+            run = Measurement.stored(folder).options(task)
+            options |= {"steps": steps or run["steps"], "symmetries": run["symmetries"]}
+            options |= {"first_answer": run["first_answer"] and not every}
         document |= {"folder": str(folder), "task": type(task).__name__, "mode": options["mode"], "puzzles": []}
         for first in range(0, len(puzzles), 1 if every else TOGETHER):
             some = puzzles[first : first + (1 if every else TOGETHER)]
@@ -80,10 +85,12 @@ def _selected(
             "steps": int(answers.rollouts.steps.max()),
             "different_verified": len(found),
         }
-        for puzzle, y, score, found in zip(
-            puzzles, answers.tokens.cpu(), answers.score.tolist(), different, strict=True
+        | ({"answered": answered} if answers.answered is not None else {})
+        for puzzle, y, score, found, answered in zip(
+            puzzles, answers.tokens.cpu(), answers.score.tolist(), different,
+            [True] * len(x) if answers.answered is None else answers.answered.tolist(), strict=True,
         )
-    ]
+    ]  # fmt: skip
 
 
 def _every(
@@ -139,6 +146,9 @@ def _show(task: Task, puzzle: Puzzle, result: dict[str, Any], heading: bool) -> 
         number = f"{result['solutions']:,}" if result["solutions_exact"] else f"at least {result['solutions']:,}"
         limit = "" if result["complete"] else ", as many as --max-samples allows"
         console.print(f"{len(answers):,} of {number} solutions, each verified, in {samples}{limit}\n", soft_wrap=True)
+        return
+    if not result.get("answered", True):
+        console.print(f"no answer in {samples}\n", soft_wrap=True)
         return
     verdict = "verified" if answers[0]["verified"] else "NOT verified"
     number = result["different_verified"]

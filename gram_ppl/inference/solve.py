@@ -55,6 +55,8 @@ class Mode:
 
 # The best on the validation splits of 4×4 Sudoku and of 8 queens alike (docs/inference.md).
 MODES = {"accuracy": Mode(4, 0.5, 0.5, MostConfident()), "coverage": Mode(4, 1.5, 0.0, MajorityVote())}
+# Of models that decide: trajectories end by themselves, and decisions of the prior are neither too bold nor too timid.
+DECIDING = {mode: Mode(4, 1.0, 1.0, MajorityVote()) for mode in MODES}
 
 
 def solve(
@@ -89,7 +91,8 @@ def solve(
     if mode is not None:
         if mode not in MODES:
             raise ValueError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
-        preset, steps = MODES[mode], options.get("steps")
+        decides = cast(Any, model).block is not None
+        preset, steps = (DECIDING if decides else MODES)[mode], options.get("steps")
         options["steps"] = steps = preset.depth * depth(cast(Any, model)) if steps is None else steps
         options["noise"] = options.get("noise") or preset.noise(steps)
         select = select or preset.select
