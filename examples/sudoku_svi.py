@@ -84,7 +84,7 @@ def main(
         run |= {"updates": updates, "samples": samples, "steps": steps, "compare": compare, "seed": seed, "cuda": cuda}
         run |= {"plain": plain}
         if resume is not None:  # the folder knows what the command line asked for
-            run, out = run | json.loads((resume / "run.json").read_text()), resume
+            run, out = run | {"plain": True} | json.loads((resume / "run.json").read_text()), resume
         preset = settings(run)
         parts = presets.build(preset, seed=run["seed"])
         trained = partial(train, resume=resume is not None, seed=run["seed"])

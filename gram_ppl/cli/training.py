@@ -12,6 +12,7 @@ import typer
 from ..inference.rollout import rollout
 from ..inference.solve import generate
 from ..presets import worlds as presets
+from ..presets.settings import parsed
 from ..reporting import tables as report
 from ..runtime.processes import main_process, restarted
 from ..storage.folder import METRICS_FILE, RUN_FILE, STATE_FILE, locked
@@ -65,7 +66,7 @@ def train(
     with answering(as_json) as document, resumable(folder, again):
         resume = resume or (restarted() and (folder / STATE_FILE).exists())
         asked: dict[str, Any] = {"task": task, "preset": preset, "updates": updates, "seed": seed}
-        asked |= {"set": _values(change or [])} | ({"tracker": tracker} if tracker else {})
+        asked |= {"set": parsed(change or [])} | ({"tracker": tracker} if tracker else {})
         asked = _started(folder, asked) if resume else _fresh(folder, asked)
         made = presets.get(task, asked["preset"], asked["set"] | {"fit.updates": asked["updates"]})
         tracking.options(asked.get("tracker"), folder)
@@ -92,20 +93,6 @@ def train(
             document |= {"folder": str(folder)} | json.loads((folder / METRICS_FILE).read_text(encoding="utf-8"))
 
 
-def _values(changes: list[str]) -> dict[str, Any]:
-    """``name=value`` pairs; a value that is no JSON is text."""
-    values: dict[str, Any] = {}
-    for change in changes:
-        name, equals, text = change.partition("=")
-        if not (name and equals and text):
-            raise ValueError(f"--set: expected NAME=VALUE, found {change!r}")
-        try:
-            values[name] = json.loads(text)
-        except ValueError:
-            values[name] = text
-    return values
-
-
 def _fresh(folder: Path, asked: dict[str, Any]) -> dict[str, Any]:
     if (folder / STATE_FILE).exists():
         raise ValueError(f"{folder} holds a run: --resume goes on with it, --out names another folder")
@@ -119,6 +106,8 @@ def _started(folder: Path, asked: dict[str, Any]) -> dict[str, Any]:
         raise ValueError(f"{folder}: there is no run of gram-ppl train to go on with")
     if before.get("task") != asked["task"]:
         raise ValueError(f"{folder}: holds a run of {before.get('task')}, not of {asked['task']}")
+    if "first_answer" not in before and before["preset"] == "cpu" and "gram" in presets.PRESETS[asked["task"]]:
+        before = before | {"preset": "gram"}  # as it was called in version 0.1
     given = {key: value for key, value in asked.items() if value not in (None, {})}
     return before | given
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import json
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from os import PathLike
 from typing import Any, TypeVar
@@ -28,6 +29,24 @@ def changed(
         if value is not None:
             thing = _changed(thing, name.split("."), value, defaults or {}, hidden, name)
     return thing
+
+
+def parsed(changes: Sequence[str]) -> dict[str, Any]:
+    """``name=value`` pairs of a command line's ``--set``; a value that is no JSON is text.
+
+    Raises:
+        ValueError: no such pair.
+    """
+    values: dict[str, Any] = {}
+    for change in changes:
+        name, equals, text = change.partition("=")
+        if not (name and equals and text):
+            raise ValueError(f"--set: expected NAME=VALUE, found {change!r}")
+        try:
+            values[name] = json.loads(text)
+        except ValueError:
+            values[name] = text
+    return values
 
 
 def _changed(

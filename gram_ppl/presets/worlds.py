@@ -17,7 +17,7 @@ from torch import nn
 
 from ..guides import AmortizedGuide, Revealing
 from ..inference.halt import Confident
-from ..models import GRAM, Deciding, LearnedNoise, NodeTokens, Patches, PuzzleTokens
+from ..models import GRAM, Both, Deciding, Drop, LearnedNoise, NodeTokens, Patches, PuzzleTokens, RandomCells
 from ..nn import Attention, TokenMixing
 from ..program.deciding import DecidingELBO
 from ..program.objective import LogLinear, SegmentELBO
@@ -106,6 +106,16 @@ PRESETS: dict[str, dict[str, Preset]] = {
                   "mix": 0.3, "num_validation": 100, "num_test": 200, "seed": 0},
             model={"positions": False, "supervision": 8},
             fit={"updates": 6000, "batch_size": 32, "decay": 0.5}, balance=0.5,
+        ),
+        "extreme": Preset(  # the recipe of arXiv 2605.08605, on the rows of a file with one solution each
+            Sudoku, LogLinear(1.0, 1.0), task={"num_validation": 0, "num_test": 200, "seed": 0}, **DECIDING,
+            model={"policy": Both(Drop(0.1), RandomCells()), "keep": True, "anew": True, "block": 16,
+                   "supervision": 1600, "hierarchy": False, "low_steps": 0, "transitions": 1, "positions": False,
+                   "registers": 7},
+            objective={"steps": 16, "window": 16, "every_step": True},
+            fit={"updates": 9000, "batch_size": 64, "lr": 3e-3, "warmup": 500, "decay": 0.9, "final": 0.02,
+                 "evaluations": 0, "own_states": OwnStates(temperature=1.5, symmetric=True, redraw=False)},
+            needs=("data",), samples=8, steps=3200, held_out=200, first_answer=True, symmetric=True,
         ),
         "paper": Preset(
             Sudoku, LogLinear(0.1, 0.1),
