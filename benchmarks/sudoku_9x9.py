@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from gpu.train import NOT_FINISHED, TimeUp, at_most
+from limits import NOT_FINISHED, TimeUp, at_most
 from torch import Tensor
 
 import gram_ppl as gp

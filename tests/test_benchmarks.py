@@ -23,6 +23,7 @@ import memory
 import rollout
 import segment_speed
 import step
+import sudoku_9x9
 import train as gpu_train
 from plain import PlainGRAM, PlainTrainer
 
@@ -170,6 +171,29 @@ def test_lattice_prototype_runs_tiny(tmp_path: Path) -> None:
     for name in ("extreme", "17 clues"):
         assert found[name]["puzzles"] == 4
         assert found[name]["right"] + found[name]["wrong"] == found[name]["answered"] <= 4
+
+
+def test_hard_sudoku_stops_goes_on_and_is_measured(tmp_path: Path) -> None:
+    task = gp.tasks.Sudoku(clues=(70, 75), num_validation=0, num_test=12, pool=4)
+    pairs = zip(task.inputs("test"), task.answers("test"), strict=True)
+    rows = [{"source": "made", "question": task.line(x), "answer": task.line(y), "rating": "0"} for x, y in pairs]
+    data = str(lines(rows, tmp_path / "puzzles.csv"))
+    small = {"model.width": 8, "model.block": 2, "model.supervision": 8, "objective.steps": 2, "objective.window": 2}
+    small |= {"fit.updates": 6, "fit.batch_size": 4, "fit.checkpoint_every": 2}
+    options = [text for name, value in small.items() for text in ("--set", f"{name}={value}")]
+    numbers = {"held-out": 4, "chains": 2, "rounds": 2, "keep-every": 3, "on-the-way": 2, "threads": 1}
+    options += [text for name, value in numbers.items() for text in (f"--{name}", str(value))]
+    result = tmp_path / "result.json"
+    options += ["--extreme", data, "--seventeen", data, "--out", str(tmp_path / "run"), "--result", str(result)]
+    assert sudoku_9x9.main([*options, "--minutes", "0.0001"]) == 75
+    assert sudoku_9x9.main(options) == 0
+    found = json.loads(result.read_text())
+    assert found["updates"] == 6
+    assert [part["update"] for part in found["on the way"]] == [3]
+    for part in (found["Sudoku-Extreme"], found["17 clues"]):
+        assert part["right"] + part["wrong"] + part["unanswered"] == part["puzzles"] == 4
+        assert part["course"][-1][1] == 4 - part["unanswered"]
+        assert part["course"][-1][2] == part["right"]
 
 
 def test_lattice_symmetries_keep_grids_and_go_back() -> None:

@@ -10,44 +10,20 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from limits import NOT_FINISHED, TimeUp, at_most
 from table_runs import Run, perform
 from worlds import WORLDS, thousand, world
 
 from gram_ppl.storage import checkpoint
 from gram_ppl.storage.folder import STATE_FILE
 from gram_ppl.tasks.sudoku.csv import locate
-
-NOT_FINISHED = 75
-
-
-class TimeUp(Exception):
-    """The minutes of this command are over."""
-
-
-@contextmanager
-def at_most(minutes: float) -> Iterator[None]:
-    """Within: :class:`TimeUp` is raised after so many minutes, between two instructions of Python."""
-
-    def stop(*_: Any) -> None:
-        raise TimeUp
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, 60 * minutes)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

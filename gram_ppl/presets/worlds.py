@@ -220,7 +220,7 @@ PRESETS: dict[str, dict[str, Preset]] = {
 
 # Arguments of the task, the model and fit that are no settings of a preset.
 FIXED = {"spec", "seed", "model", "guide", "task", "objective", "beta", "balance", "out", "resume", "device",
-         "progress", "tracker", "checkpoint_every"}  # fmt: skip
+         "progress", "tracker", "before_update"}  # fmt: skip
 MAKERS = ("world", "encoder", "kind", "guide", "elbo", "needs")  # fields that can't be changed
 
 
