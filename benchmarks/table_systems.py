@@ -90,6 +90,21 @@ def plain(model: Callable[..., Any], *names: str, objective: Callable[[], Any] |
     return make
 
 
+def deciding(guide: Callable[..., nn.Module] = guides.Revealing, **changes: Any) -> Make:
+    """GRAM that decides, on the backbone of the preset, with other arguments; those of the objective among them."""
+
+    def make(preset: Preset, task: Task, seed: int) -> Made:
+        arguments = {**backbone(preset, task, "layers", "low_steps"), **DECIDING}
+        options: dict[str, Any] = {"beta": preset.beta, "balance": preset.balance, "steps": DECIDING["block"]}
+        for name, change in changes.items():
+            where = options if name in ("window", "every_step") else arguments
+            where[name] = change({**preset.model}) if callable(change) and name == "noise" else change
+        model = models.Deciding(task.spec, **arguments, seed=seed)
+        return Made(model, guide(model, seed=seed), gp.DecidingELBO(**options))
+
+    return make
+
+
 def _looped(preset: Preset, task: Task, seed: int) -> Made:
     """As many passes through its blocks as a trajectory of the preset's model takes in training."""
     options = {"transitions": 2, "low_steps": 2, "supervision": 4} | preset.model
@@ -139,6 +154,10 @@ def _noise(kind: Callable[..., Any]) -> Callable[[dict[str, Any]], Any]:
     return lambda arguments: kind(floor=arguments["noise"].floor, scale=arguments["noise"].scale)
 
 
+def _preset_noise(arguments: dict[str, Any]) -> Any:
+    return arguments["noise"]
+
+
 def _without_relations(arguments: dict[str, Any]) -> Attention:
     return Attention(arguments.get("mixer", Attention()).heads, relations=False)
 
@@ -158,6 +177,10 @@ END_ONLY: dict[str, Any] = {
 WHOLE: dict[str, Any] = {"steps": None, "noise": None, "halt": Never(), "retry": None}
 LAST_WEIGHTS: dict[str, Any] = {"evaluations": 0}
 RECURSION = ("layers", "low_steps", "transitions", "supervision")
+DECIDING: dict[str, Any] = {"block": 4, "transitions": 1, "supervision": 64}
+DECIDED: dict[str, Any] = {**WHOLE, "steps": 256}  # the budget of a trajectory; it ends with its answer
+OWN: dict[str, Any] = {"lr": 2e-3, "evaluations": 0, "own_states": gp.OwnStates()}
+GIVEN: dict[str, Any] = {"lr": 2e-3, "evaluations": 0}
 
 SYSTEMS: dict[str, System] = {
     "Direct, 8 layers": System(plain(models.Direct, layers=8), test={"steps": 1}),
@@ -179,6 +202,19 @@ SYSTEMS: dict[str, System] = {
     ),
     "VAE": System(matched(models.VAE, guides.Recognition, _bound), test=WHOLE),
     "GRAM": System(gram()),
+    "GRAM, deciding": System(deciding(), test=DECIDED, fit=OWN),
+    # Ablations of decisions.
+    "with Gaussian guidance": System(deciding(guides.AmortizedGuide, noise=_preset_noise), test=DECIDED, fit=OWN),
+    "random order": System(deciding(policy=models.RandomCells()), test=DECIDED, fit=OWN),
+    "surest first": System(deciding(policy=models.SurestCells()), test=DECIDED, fit=OWN),
+    "keep head": System(
+        deciding(keep=True, policy=models.Both(models.Drop(), models.RandomCells())), test=DECIDED, fit=OWN
+    ),
+    "without contradiction head": System(deciding(contradiction=False), test=DECIDED, fit=OWN),
+    "without own states": System(deciding(), test=DECIDED, fit=GIVEN),
+    "loss at every step": System(deciding(every_step=True), test=DECIDED, fit=OWN),
+    "gradient through all steps": System(deciding(window=DECIDING["block"]), test=DECIDED, fit=OWN),
+    "latent begun anew": System(deciding(anew=True), test=DECIDED, fit=OWN),
     # Ablations of GRAM, table 3 of the paper and ours.
     "without hierarchy": System(gram(hierarchy=False)),
     "without deep supervision": System(gram(**END_ONLY)),

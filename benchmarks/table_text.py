@@ -24,6 +24,8 @@ METRICS = {
     "inception_score": ("IS", 2),
     "distinct": ("distinct", 0),
     "network_calls": ("network calls", 0),
+    "unanswered": ("unanswered", 3),
+    "restarts": ("restarts", 2),
     "seconds": ("seconds", 1),
     "parameters": ("parameters", 0),
     "updates": ("updates", 0),
