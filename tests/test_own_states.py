@@ -207,6 +207,12 @@ def test_what_cannot_be_had(model: Any, options: dict[str, Any], message: str) -
         gp.fit(model, gp.guides.Empty(model), TASK, **arguments(own_states=OwnStates(**options)))
 
 
+def test_the_share_rises() -> None:
+    own = OwnStates(share=0.8, rise=(0.2, 0.6))
+    assert [own.at(progress) for progress in (0.0, 0.2, 0.4, 0.6, 1.0)] == pytest.approx([0, 0, 0.4, 0.8, 0.8])
+    assert OwnStates().at(0.0) == 1
+
+
 @pytest.mark.parametrize("options", [{"share": 1.5}, {"filled": 0.8, "corrupted": 0.4}, {"temperature": 0.0}])
 def test_shares_that_are_none(options: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="expected shares"):

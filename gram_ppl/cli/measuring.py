@@ -77,7 +77,7 @@ def evaluate(
 def report(
     folder: Folder,
     samples: Samples = 20,
-    steps: Annotated[int | None, typer.Option(min=1, help="Supervision steps of a trajectory; 4 N_sup.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Supervision steps of a trajectory; the run's.")] = None,
     held_out: Annotated[int, typer.Option(min=1, help="Test inputs behind the pictures, at most.")] = 100,
     seed: Seed = 0,
     as_json: Json = False,

@@ -25,6 +25,7 @@ from pyro.poutine import Trace
 from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor
 
+from ..program.model import Program
 from ..program.objective import SegmentELBO, analytic_kl
 from ..program.poutine import Record
 from ..runtime.precision import VALIDATIONS
@@ -138,17 +139,18 @@ def surrogate(
 ) -> Tensor:
     """What training maximizes at β = 1, ``[B]`` nats: eq. 14, averaged over the supervision steps (figure 8).
 
-    Each step n counts log p(y | h_T⁽ⁿ⁾) minus the KL charged in it, along trajectories of the guide; it is no bound.
-    For arguments and errors see :func:`log_weights`.
+    Each step n counts log p(y | h_T⁽ⁿ⁾) minus the KL charged in it, along trajectories of the guide; it is no bound. Of
+    models that decide, a step is what leads to a decision. For arguments and errors see :func:`log_weights`.
     """
     program: Any = poutine.unwrap(model)
     steps = options.get("steps")
-    number = program.supervision if steps is None else steps
+    block = program.block or 1 if isinstance(program, Program) else 1
+    number = (program.supervision if steps is None else steps) // block
 
     def value(x: Tensor | None, y: Tensor) -> Tensor:
         latent, total = None, torch.zeros(())
         for _ in range(number):
-            model_trace, guide_trace, (latent, _) = _run(model, guide, x, y, latent=latent, steps=1)
+            model_trace, guide_trace, (latent, _) = _run(model, guide, x, y, latent=latent, steps=block)
             nll, charged, _ = SegmentELBO().terms(model_trace, guide_trace)
             total = total - (nll + charged) / number
         return total

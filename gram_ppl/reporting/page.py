@@ -15,6 +15,7 @@ from ..state import Batch, Rollouts
 from ..storage import checkpoint
 from ..storage.checkpoint import CheckpointError
 from ..storage.folder import CURVES_FILE, METRICS_FILE, RUN_FILE, STATE_FILE, json_object
+from ..storage.measurement import Measurement
 from ..tasks.base import Task
 from ..training.record import History, Record
 from . import pictures
@@ -36,7 +37,7 @@ def page(
         folder: of :func:`gram_ppl.fit`, of an example, or of ``gram-ppl train``.
         puzzles: test inputs, at most, behind the pictures.
         samples: trajectories of each.
-        steps: supervision steps; 4·N_sup if not given.
+        steps: supervision steps; if not given those that the run was measured with, or 4·N_sup.
         seed: of the trajectories.
 
     Returns:
@@ -54,7 +55,7 @@ def page(
     metrics, settings, history = json_object(folder / METRICS_FILE), json_object(folder / RUN_FILE), _history(folder)
     (folder / PICTURES).mkdir(exist_ok=True)
     draw = _Drawing(folder / PICTURES)
-    steps = steps or 4 * model.supervision
+    steps = steps or Measurement.stored(folder).steps or 4 * model.supervision
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         blocks: list[Block] = [Heading("Settings"), *_settings(folder, model, settings)]

@@ -30,6 +30,7 @@ class OwnStates:
 
     Args:
         share: probability that a row goes on with the prior's decision, not with the posterior's.
+        rise: from which to which share of training it rises from 0 to that; an untrained prior loses most rows.
         temperature: of those decisions.
         filled: share of fresh rows of whose open tokens a uniform share is filled with those of y.
         corrupted: share of fresh rows that are filled so, and then 1 to 30 % of what is filled made wrong.
@@ -43,6 +44,7 @@ class OwnStates:
     """
 
     share: float = 1.0
+    rise: tuple[float, float] = (0.0, 0.0)
     temperature: float = 1.0
     filled: float = 0.55
     corrupted: float = 0.25
@@ -51,9 +53,14 @@ class OwnStates:
     redraw: bool = True
 
     def __post_init__(self) -> None:
-        shares = (self.share, self.filled, self.corrupted, self.filled + self.corrupted)
+        shares = (self.share, *self.rise, self.filled, self.corrupted, self.filled + self.corrupted)
         if not all(0 <= share <= 1 for share in shares) or self.temperature <= 0:
             raise ValueError(f"expected shares between 0 and 1 and a temperature above 0, got {self}")
+
+    def at(self, progress: float) -> float:
+        """The share at a ``progress`` of training in [0, 1]."""
+        first, last = self.rise
+        return self.share if progress >= last else self.share * max((progress - first) / (last - first), 0.0)
 
 
 class OwnRows:

@@ -81,7 +81,7 @@ class Trainer:
         program = poutine.unwrap(model)
         self.own = OwnRows(own, task, program, remembered=4 * settings["batch_size"]) if own else None
         if own is not None:
-            self.segment.scheduled_sampling, self.segment.temperature = own.share, own.temperature
+            self.segment.temperature = own.temperature
         self.rows = Rows(task, program, settings["batch_size"], self.generator, self.shares, segments, self.own)
         self.update = 0
         self.seconds = 0.0
@@ -99,6 +99,7 @@ class Trainer:
         x, y, latent, age, _ = self.rows.next(self.update)
         if self.own is not None:
             x, y, latent = self.own.turned(x, y, latent, self.generator, self.shares)
+            self.segment.scheduled_sampling = self.own.options.at(self.update / self.settings["updates"])
         self.clock.end("data")
         self.objective.set_progress(self.update / self.settings["updates"])
         for group in self.optimizer.param_groups:

@@ -23,7 +23,7 @@ def divergence(
     num_particles: int = 10,
     steps: int | None = None,
 ) -> Tensor:
-    """KL(q ‖ p) of each transition, ``[S, T]`` nats a puzzle; zero where the guide is the prior.
+    """KL(q ‖ p) of each transition, ``[S, T]`` nats a puzzle; zero where the guide is the prior; without decisions.
 
     The mean over examples and trajectories of :func:`gram_ppl.bounds.kl`, which see for arguments and errors.
     """
@@ -32,6 +32,8 @@ def divergence(
     found = torch.zeros(number, program.transitions, dtype=torch.float64)
     sites = kl(model, guide, x, y, num_particles=num_particles, steps=steps)
     for name, value in sites.items():
+        if name.startswith("decision"):
+            continue
         step, transition = name.split("_")[1:]
         found[int(step), int(transition)] = value.mean()
     return found
