@@ -44,8 +44,8 @@ class Deciding(GRAM):
         anew: the latent begins at z_0 after each decision, and candidates are all that is carried.
         keep: a head that says of each candidate whether it is right (:class:`gram_ppl.models.Drop`); only
             :class:`gram_ppl.DecidingELBO` trains it.
-        contradiction: a head on the first latent token that says whether the candidates exclude every answer; only
-            :class:`gram_ppl.DecidingELBO` trains it.
+        contradiction: a head that says whether the candidates exclude every answer: the soft maximum of what it reads
+            off each latent token; only :class:`gram_ppl.DecidingELBO` trains it.
         noise: Gaussian guidance besides.
         options: all other arguments of :class:`gram_ppl.models.GRAM`.
 
@@ -84,6 +84,8 @@ class Deciding(GRAM):
         nn.init.normal_(self.shown.weight, std=vocab**-0.5)
         self.keep = nn.Linear(self.width, vocab) if self._heads["keep"] else None
         self.contradiction = nn.Linear(self.width, 1) if self._heads["contradiction"] else None
+        if self.contradiction is not None:
+            nn.init.constant_(self.contradiction.bias, -2.0)
         leaves = torch.ones(1, vocab, dtype=torch.bool) if self.spec.leaves is None else self.spec.leaves
         self.register_buffer("leaves", leaves, persistent=False)
 
@@ -145,10 +147,13 @@ class Deciding(GRAM):
         return full(self.keep(h[..., first : first + self.encoder.num_out, :]))
 
     def doubt(self, h: Tensor) -> Tensor:
-        """Logit that the candidates exclude every answer, ``[B, L, D] -> [B]``; −1 without the head."""
+        """Logit that the candidates exclude every answer, ``[B, L, D] -> [B]``; −1 without the head.
+
+        One token without a candidate that fits is enough, so it is the log-sum-exp over tokens.
+        """
         if self.contradiction is None:
             return full(h.new_full(h.shape[:1], -1.0))
-        return full(self.contradiction(h[:, 0])[:, 0])
+        return full(self.contradiction(h)[..., 0]).logsumexp(dim=-1)
 
     def settled(self, z: Latent, before: Latent) -> tuple[Tensor, Tensor]:
         """See :meth:`Program.settled`: it has an answer once one candidate is left of every token.
