@@ -46,6 +46,7 @@ class Deciding(GRAM):
             :class:`gram_ppl.DecidingELBO` trains it.
         contradiction: a head that says whether the candidates exclude every answer: the soft maximum of what it reads
             off each latent token; only :class:`gram_ppl.DecidingELBO` trains it.
+        threshold: probability of that head above which a trajectory begins again.
         noise: Gaussian guidance besides.
         options: all other arguments of :class:`gram_ppl.models.GRAM`.
 
@@ -65,10 +66,11 @@ class Deciding(GRAM):
         anew: bool = False,
         keep: bool = False,
         contradiction: bool = True,
+        threshold: float = 0.5,
         noise: LearnedNoise | NoNoise = NoNoise(),  # noqa: B008 (frozen)
         **options: Any,
     ) -> None:
-        self.policy, self.block, self.anew = policy, block, anew
+        self.policy, self.block, self.anew, self.threshold = policy, block, anew, threshold
         self._heads = {"keep": keep, "contradiction": contradiction}
         super().__init__(spec, noise=noise, **options)
         if self.encoder.num_out != spec.len_out:
@@ -147,12 +149,12 @@ class Deciding(GRAM):
         return full(self.keep(h[..., first : first + self.encoder.num_out, :]))
 
     def doubt(self, h: Tensor) -> Tensor:
-        """Logit that the candidates exclude every answer, ``[B, L, D] -> [B]``; −1 without the head.
+        """Logit that the candidates exclude every answer, ``[B, L, D] -> [B]``; −∞ without the head.
 
         One token without a candidate that fits is enough, so it is the log-sum-exp over tokens.
         """
         if self.contradiction is None:
-            return full(h.new_full(h.shape[:1], -1.0))
+            return full(h.new_full(h.shape[:1], -torch.inf))
         return full(self.contradiction(h)[..., 0]).logsumexp(dim=-1)
 
     def settled(self, z: Latent, before: Latent) -> tuple[Tensor, Tensor]:
@@ -161,5 +163,5 @@ class Deciding(GRAM):
         With a contradiction head, the network has to see that last state too and find nothing wrong with it.
         """
         seen = z if self.contradiction is None else before
-        wrong = (self.doubt(z.h) > 0) | ~z.sets.any(dim=-1).all(dim=-1)
+        wrong = (self.doubt(z.h).sigmoid() > self.threshold) | ~z.sets.any(dim=-1).all(dim=-1)
         return (seen.sets.sum(dim=-1) == 1).all(dim=-1) & ~wrong, wrong

@@ -66,7 +66,7 @@ def test_lost_means_that_no_grid_is_left() -> None:
     generator = torch.Generator().manual_seed(1)
     x, y = next(TASK.batches("train", 200, generator))
     model = small()
-    rows = own_rows(model, corrupted=1.0, filled=0.0)
+    rows = own_rows(model, corrupted=1.0, filled=0.0, linger=False)
     z, y = rows.fresh(x, y, generator)
     lost = excluded(z.sets, y)
     left = torch.tensor([agree(*pair) for pair in zip(x, z.sets, strict=True)])

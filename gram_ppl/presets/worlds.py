@@ -92,8 +92,9 @@ SMALL = {"box": (2, 2), "clues": (4, 8), "held_clues": (4, 8), "num_validation":
 PRESETS: dict[str, dict[str, Preset]] = {
     "sudoku": {
         "cpu": Preset(
-            Sudoku, LogLinear(1.0, 1.0), task=SMALL, model={"supervision": 64}, **DECIDING,
-            objective={"steps": 4}, fit={"updates": 1000, "batch_size": 64, **OWN}, steps=256,
+            Sudoku, LogLinear(1.0, 1.0), task=SMALL, model={"block": 2, "transitions": 1, "supervision": 32},
+            **DECIDING, objective={"steps": 2},
+            fit={"updates": 1300, "batch_size": 64, "lr": 2e-3, **OWN}, steps=128,
         ),
         "gram": Preset(
             Sudoku, LogLinear(10.0, 0.6, 0.05, 0.4), task=SMALL,

@@ -26,7 +26,7 @@ from ..tasks.base import Task
 class OwnStates:
     """How rows of training begin and go on, for ``own_states`` of :func:`gram_ppl.fit`.
 
-    A row gives way once it has its answer, once it has been scored as a lost one, or after N_sup supervision steps.
+    A row gives way once it has its answer, rightly calls itself lost, or has run N_sup supervision steps.
 
     Args:
         share: probability that a row goes on with the prior's decision, not with the posterior's.
@@ -36,7 +36,7 @@ class OwnStates:
         corrupted: share of fresh rows that are filled so, and then 1 to 30 % of what is filled made wrong.
         symmetric: show every row under a fresh symmetry in every update, where the task has symmetries of tokens and
             places and the model begins its latent anew.
-        linger: a lost row stays until it rightly calls itself lost. On small boards most rows are lost then.
+        linger: a lost row stays until it rightly calls itself lost; without, it gives way once it has been scored.
         redraw: draw y again; without, rows keep the solution they have, right where inputs have one each.
 
     Raises:
@@ -49,7 +49,7 @@ class OwnStates:
     filled: float = 0.55
     corrupted: float = 0.25
     symmetric: bool = False
-    linger: bool = False
+    linger: bool = True
     redraw: bool = True
 
     def __post_init__(self) -> None:
