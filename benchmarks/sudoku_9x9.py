@@ -25,9 +25,12 @@ from torch import Tensor
 import gram_ppl as gp
 from gram_ppl import presets
 from gram_ppl.presets.settings import parsed
+from gram_ppl.reporting.pictures.style import BLUE, GREY, ORANGE, canvas, save, tidy
 from gram_ppl.storage.folder import STATE_FILE
 from gram_ppl.training.trainer import Trainer
 
+# arXiv 2605.08605, 512 rows an update: share answered after 1,000, 2,000 and 4,000 updates
+PUBLISHED = ((512_000, 0.856), (1_024_000, 0.993), (2_048_000, 0.9996))
 ROUNDS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000)
 
 
@@ -67,6 +70,27 @@ def kept(folder: Path, every: int) -> Any:
             gp.save(path, segment.model, segment.guide, trainer.task)
 
     return keep
+
+
+def draw(result: dict[str, Any], path: Path) -> None:
+    """Right answers by rows of training, beside published ones, and by decisions that a trajectory needed."""
+    figure, (left, right) = canvas(9, 3.6, columns=2)
+    way = [(part["update"], part) for part in result["on the way"]] + [(result["updates"], result["Sudoku-Extreme"])]
+    rows = [update * result["batch_size"] for update, _ in way]
+    left.plot(rows, [part["right"] / part["puzzles"] for _, part in way], "o-", color=BLUE, label="GRAM, deciding")
+    left.plot(*zip(*PUBLISHED, strict=True), "s--", color=GREY, label="LDT (published), 0.8M parameters")
+    left.set(xscale="log", xlabel="rows of training", ylabel="answered rightly", ylim=(0, 1.02))
+    left.legend(frameon=False)
+    for colour, name in ((BLUE, "Sudoku-Extreme"), (ORANGE, "17 clues")):
+        if name in result:
+            course = result[name]["course"]
+            shares = [held / result[name]["puzzles"] for _, _, held in course]
+            right.plot([count for count, _, _ in course], shares, "o-", color=colour, label=name)
+    right.set(xscale="log", xlabel="decisions of a trajectory, at most", ylim=(0, 1.02))
+    right.legend(frameon=False)
+    for axes in (left, right):
+        tidy(axes)
+    save(figure, path)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -123,6 +147,7 @@ def main(arguments: list[str] | None = None) -> int:
         figures = answered(earlier.to(next(model.parameters()).device), task, x[: given.on_the_way], **limits)
         result["on the way"].append({"update": int(path.name.removeprefix("at-")), **figures})
         given.result.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    draw(result, given.result.with_suffix(".png"))
     return 0
 
 

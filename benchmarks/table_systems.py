@@ -177,9 +177,9 @@ END_ONLY: dict[str, Any] = {
 WHOLE: dict[str, Any] = {"steps": None, "noise": None, "halt": Never(), "retry": None}
 LAST_WEIGHTS: dict[str, Any] = {"evaluations": 0}
 RECURSION = ("layers", "low_steps", "transitions", "supervision")
-DECIDING: dict[str, Any] = {"block": 4, "transitions": 1, "supervision": 64}
+DECIDING: dict[str, Any] = {"block": 4, "transitions": 1, "supervision": 64, "anew": True}
 DECIDED: dict[str, Any] = {**WHOLE, "steps": 256}  # the budget of a trajectory; it ends with its answer
-OWN: dict[str, Any] = {"lr": 2e-3, "evaluations": 0, "own_states": gp.OwnStates()}
+OWN: dict[str, Any] = {"lr": 2e-3, "evaluations": 0, "own_states": gp.OwnStates(rise=(0.2, 0.7))}
 GIVEN: dict[str, Any] = {"lr": 2e-3, "evaluations": 0}
 
 SYSTEMS: dict[str, System] = {
@@ -214,7 +214,7 @@ SYSTEMS: dict[str, System] = {
     "without own states": System(deciding(), test=DECIDED, fit=GIVEN),
     "loss at every step": System(deciding(every_step=True), test=DECIDED, fit=OWN),
     "gradient through all steps": System(deciding(window=DECIDING["block"]), test=DECIDED, fit=OWN),
-    "latent begun anew": System(deciding(anew=True), test=DECIDED, fit=OWN),
+    "latent carried": System(deciding(anew=False), test=DECIDED, fit=OWN),
     # Ablations of GRAM, table 3 of the paper and ours.
     "without hierarchy": System(gram(hierarchy=False)),
     "without deep supervision": System(gram(**END_ONLY)),

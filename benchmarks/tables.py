@@ -128,7 +128,7 @@ GENERATIVE = ("Autoregressive", "MDLM")
 DECISIONS = (
     "GRAM", "GRAM, deciding", "with Gaussian guidance", "random order", "surest first", "keep head",
     "without contradiction head", "without own states", "loss at every step", "gradient through all steps",
-    "latent begun anew",
+    "latent carried",
 )  # fmt: skip
 TRM_AT_TEST_TIME = ("TRM, random z_0", "TRM, sampled decoding", "PTRM")
 ABLATIONS = (

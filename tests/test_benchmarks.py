@@ -189,6 +189,7 @@ def test_hard_sudoku_stops_goes_on_and_is_measured(tmp_path: Path) -> None:
     assert sudoku_9x9.main(options) == 0
     found = json.loads(result.read_text())
     assert found["updates"] == 6
+    assert result.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
     assert [part["update"] for part in found["on the way"]] == [3]
     for part in (found["Sudoku-Extreme"], found["17 clues"]):
         assert part["right"] + part["wrong"] + part["unanswered"] == part["puzzles"] == 4
