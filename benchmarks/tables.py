@@ -79,13 +79,13 @@ ROWS = {
     "fit.evaluate_steps": 16,
 }
 QUEENS = Column(
-    "queens8-rows", "8 queens, rows", _every_step(presets.get("queens", "cpu", ROWS), held_out=200, steps=16),
+    "queens8-rows", "8 queens, rows", _every_step(presets.get("queens", "gram", ROWS), held_out=200, steps=16),
     SEVERAL + COST,
 )  # fmt: skip
 COLOURING = Column(
     "colouring8",
     "colouring, 8 nodes",
-    presets.get("coloring", "cpu"),
+    presets.get("coloring", "gram"),
     (*SEVERAL[:3], "conflicts", "selected_conflicts", *COST),
 )
 GRIDS = Column(
@@ -105,7 +105,7 @@ LONG_AND_NOISY: dict[str, Any] = {"steps": 128, "temperature": 1.3}
 NOISY_FIRST: dict[str, Any] = {"steps": 48, "temperature": Anneal(2.0, 1.0, 48)}
 LONG = {"model.width": 96, "fit.evaluations": 12}
 LAPTOP = tuple(
-    Column(name, title, replace(presets.get(task, "cpu", LONG | changes), held_out=held_out, **test), metrics)
+    Column(name, title, replace(presets.get(task, "gram", LONG | changes), held_out=held_out, **test), metrics)
     for name, title, task, changes, held_out, test, metrics in (
         ("queens8", "8 queens", "queens", {"fit.updates": 38_000, "fit.lr": 0.0015}, 772, UNTIL_CONFIDENT,
          SEVERAL + COST),

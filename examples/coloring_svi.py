@@ -1,7 +1,8 @@
 """GRAM colours random graphs: every proper colouring is an answer, and the share of them that it finds is measured.
 
-Without options: graphs of 8 nodes, one token a node with the graph's edges as the relation of the attention, in
-minutes on a CPU. ``--tokens edges`` is the paper's encoding, a token for each pair of nodes.
+Without options: GRAM that decides, graphs of 8 nodes, one token a node with the graph's edges as the relation of the
+attention, in minutes on a CPU; ``--plain`` has Gaussian guidance. ``--tokens edges`` is the paper's encoding, a token
+for each pair of nodes.
 """
 
 from pathlib import Path
@@ -12,7 +13,7 @@ from rich import print
 
 import gram_ppl as gp
 from gram_ppl import presets, report
-from gram_ppl.cli.options import Out, Relations, Resume, Samples, Seed, Steps, Updates
+from gram_ppl.cli.options import Out, Plain, Relations, Resume, Samples, Seed, Steps, Updates
 from gram_ppl.training import interrupt
 
 ENCODERS = {"nodes": gp.models.NodeTokens(), "edges": gp.models.Tokens()}
@@ -25,7 +26,8 @@ def main(
     relations: Relations = None,
     updates: Updates = None,
     samples: Samples = 20,
-    steps: Steps = 24,
+    steps: Steps = None,
+    plain: Plain = False,
     out: Out = Path("runs/coloring"),
     resume: Resume = False,
     seed: Seed = 0,
@@ -41,18 +43,16 @@ def main(
             changes |= {"task.num_train": 13_465, "task.num_test": 192}
         elif nodes < 6:  # there are only so many graphs
             changes |= {"task.num_train": 300, "task.num_validation": 20, "task.num_test": 40}
-        preset = presets.get("coloring", settings=changes)
+        preset = presets.get("coloring", "gram" if plain else None, changes)
 
         task, model, guide, objective, fit = presets.build(preset, seed=seed)
         history = gp.fit(model, guide, task, objective=objective, **fit, out=out, resume=resume, seed=seed)
 
-        noise = gp.poutine.Temperature(preset.temperature)
-        metrics = gp.metrics.evaluate(model, task, num_samples=samples, steps=steps, noise=noise, seed=seed)
+        how = preset.options(task)
+        metrics = gp.metrics.evaluate(model, task, num_samples=samples, **how, seed=seed)
         report.record(f"{metrics['num_test']} unseen graphs of {nodes} nodes", out, history, metrics)
         shown = min(task.inputs("test")[:50], key=lambda x: abs(task.num_solutions(x) - 6))
-        found = task.canonical(
-            gp.rollout(model, shown[None], num_samples=samples, steps=steps, noise=noise).tokens.cpu()
-        )
+        found = task.canonical(gp.rollout(model, shown[None], num_samples=samples, **how).tokens.cpu())
         answers = found[gp.select.distinct(found, task.verify(shown, found))]
         number = task.num_solutions(shown)
         print(f"\n{len(answers)} of {number} colourings of one graph in {samples} samples, in {out / 'graphs.png'}")

@@ -1,6 +1,7 @@
-"""GRAM completes chess boards with some of n queens given: one token a cell, the paper's encoding, or one a row.
+"""GRAM completes chess boards with some of n queens given: one token a row, or one a cell, the paper's encoding.
 
-Without options: 8 queens in the cell encoding with the lines of the board as relations, in minutes on a CPU.
+Without options: 8 queens by GRAM that decides, in minutes on a CPU. ``--plain`` has Gaussian guidance, and a token a
+cell.
 """
 
 from pathlib import Path
@@ -11,19 +12,20 @@ from rich import print
 
 import gram_ppl as gp
 from gram_ppl import presets, report
-from gram_ppl.cli.options import HeldOut, Out, Relations, Resume, Samples, Seed, Steps, Updates
+from gram_ppl.cli.options import HeldOut, Out, Plain, Relations, Resume, Samples, Seed, Steps, Updates
 from gram_ppl.training import interrupt
 
 
 def main(
     n: Annotated[int, typer.Option(help="Side of the board, 4 to 12.")] = 8,
     removed: Annotated[list[int] | None, typer.Option(help="How many queens may be missing; repeat.")] = None,
-    tokens: Annotated[str, typer.Option(help="cells or rows: a token for each cell, or for each row.")] = "cells",
+    tokens: Annotated[str | None, typer.Option(help="cells or rows: a token for each cell, or each row.")] = None,
+    plain: Plain = False,
     relations: Relations = None,
     updates: Updates = None,
     held_out: HeldOut = 200,
     samples: Samples = 20,
-    steps: Steps = 64,
+    steps: Steps = None,
     out: Out = Path("runs/queens"),
     resume: Resume = False,
     seed: Seed = 0,
@@ -33,14 +35,14 @@ def main(
         changes: dict[str, Any] = {"task.n": n, "task.removed": removed or None, "task.tokens": tokens}
         changes |= {"task.num_validation": 20 if n < 7 else None}
         changes |= {"model.mixer.relations": relations, "fit.updates": updates}
-        preset = presets.get("queens", settings=changes)
+        preset = presets.get("queens", "gram" if plain else None, changes | {"steps": steps})
 
         task, model, guide, objective, fit = presets.build(preset, seed=seed)
         print(f"{n} queens, {len(task.inputs('test')):,} different inputs in the test split")
         history = gp.fit(model, guide, task, objective=objective, **fit, out=out, resume=resume, seed=seed)
 
         x = task.inputs("test")[:held_out]
-        depth = {"steps": steps, "halt": preset.halt, "retry": preset.retry}
+        depth = preset.options(task)
         metrics = gp.metrics.evaluate(model, task, x=x, num_samples=samples, **depth, seed=seed)
         report.record(f"{len(x)} unseen inputs", out, history, metrics)
         shown = max(x[:100], key=lambda row: min(5, task.num_solutions(row)))

@@ -18,7 +18,7 @@ from rich import print
 
 import gram_ppl as gp
 from gram_ppl import presets, report
-from gram_ppl.cli.options import Out, Samples, Seed, Updates
+from gram_ppl.cli.options import Out, Plain, Samples, Seed, Updates
 from gram_ppl.storage.folder import locked
 from gram_ppl.training import interrupt
 
@@ -72,7 +72,7 @@ def main(
     puzzle: Annotated[str | None, typer.Option(help="A puzzle of your own, row by row, . for blank.")] = None,
     out: Out = Path("runs/sudoku"),
     resume: Annotated[Path | None, typer.Option(help="Folder of an interrupted run to go on with.")] = None,
-    plain: Annotated[bool, typer.Option(help="GRAM with Gaussian guidance, without decisions.")] = False,
+    plain: Plain = False,
     compare: Annotated[bool, typer.Option(help="Train plain GRAM and a deterministic model of its size too.")] = False,
     seed: Seed = 0,
 ) -> None:

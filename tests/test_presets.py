@@ -73,7 +73,7 @@ def test_settings_reach_the_objects_and_leave_the_preset_alone():
     ("arguments", "sentence"),
     [
         (("chess",), "there is no task 'chess': expected one of sudoku, queens"),
-        (("queens", "9x9"), "queens has no preset '9x9': expected one of cpu, paper"),
+        (("queens", "9x9"), "queens has no preset '9x9': expected one of cpu, gram, paper"),
         (("sudoku", "gram", {"fit.updatez": 3}), "there is no setting 'fit.updatez': expected one of updates, batch_s"),
         (("sudoku", "gram", {"fit.out": "x"}), "there is no setting 'fit.out'"),
         (("sudoku", "gram", {"world": "x"}), "there is no setting 'world': expected one of beta, task, model, fit"),

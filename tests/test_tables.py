@@ -24,7 +24,7 @@ import tables
 from table_runs import Run, perform
 from table_systems import SYSTEMS
 
-TINY = {"model.width": 8, "fit.updates": 2, "fit.batch_size": 8, "fit.evaluations": 1, "fit.evaluate_on": 2}
+TINY = {"model.width": 8, "fit.updates": 2, "fit.batch_size": 16, "fit.evaluations": 1, "fit.evaluate_on": 2}
 WORLDS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "sudoku": ("sudoku", {"task.num_validation": 2, "task.num_test": 4, "task.pool": 20}, {"samples": 3, "steps": 2}),
     "coloring": ("coloring", {"task.n": 5, "task.num_train": 20}, {"samples": 3, "steps": 2, "held_out": 3}),

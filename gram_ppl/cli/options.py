@@ -11,7 +11,8 @@ from ..inference import select
 
 Updates = Annotated[int | None, typer.Option(min=1, help="Training segments; the preset's number if not given.")]
 Samples = Annotated[int, typer.Option(min=1, help="Trajectories for each input; answers in all without inputs.")]
-Steps = Annotated[int, typer.Option(min=1, help="Supervision steps of a test trajectory.")]
+Steps = Annotated[int | None, typer.Option(min=1, help="Supervision steps of a test trajectory.")]
+Plain = Annotated[bool, typer.Option(help="GRAM with Gaussian guidance, without decisions.")]
 HeldOut = Annotated[int, typer.Option(min=1, help="Unseen inputs of the test, at most.")]
 Relations = Annotated[
     bool | None, typer.Option("--relations/--no-relations", help="The task's relations in the attention.")

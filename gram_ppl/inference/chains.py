@@ -35,9 +35,7 @@ class Pool:
     def __init__(self, program: Any, x: Tensor, how: Options, seed: int, size: int) -> None:
         total, device = len(x) * how.num_samples, x.device
         self.program, self.x, self.how, self.size = program, x, how, size
-        self.budget = how.depth(program) // program.block * program.block
-        if self.budget < 1:
-            raise ValueError(f"steps must be at least the {program.block} supervision steps between two decisions")
+        self.budget = max(1, how.depth(program) // program.block) * program.block
         self.streams = Streams(seed, 0, total, device)
         self.turns = torch.Generator().manual_seed(seed)
         self.waiting = torch.arange(total, device=device)

@@ -87,6 +87,8 @@ ROPE = Attention(8, rope=True, relations=False)
 
 DECIDING: Any = {"kind": Deciding, "guide": Revealing, "elbo": DecidingELBO}
 OWN = {"own_states": OwnStates(), "evaluations": 0}
+BOARDS = {"block": 4, "transitions": 1, "supervision": 64, "anew": True}
+LATER = {"batch_size": 64, "lr": 2e-3, "own_states": OwnStates(rise=(0.2, 0.7)), "evaluations": 0}
 SMALL = {"box": (2, 2), "clues": (4, 8), "held_clues": (4, 8), "num_validation": 250, "num_test": 500, "seed": 0}
 
 PRESETS: dict[str, dict[str, Preset]] = {
@@ -128,6 +130,10 @@ PRESETS: dict[str, dict[str, Preset]] = {
     },
     "queens": {
         "cpu": Preset(
+            NQueens, LogLinear(1.0, 1.0), task={"n": 8, "tokens": "rows"}, model=BOARDS, **DECIDING,
+            objective={"steps": 4}, fit=LATER | {"updates": 3000}, steps=256, held_out=200,
+        ),
+        "gram": Preset(
             NQueens, LogLinear(10.0, 5.0, 0.1, 0.3),
             task={"n": 8, "tokens": "cells"},
             model={"mixer": Attention(), "noise": LearnedNoise(scale=1.0), "positions": False, "transitions": 1,
@@ -145,6 +151,11 @@ PRESETS: dict[str, dict[str, Preset]] = {
     },
     "coloring": {
         "cpu": Preset(
+            GraphColoring, LogLinear(1.0, 1.0), task={"n": 8},
+            model=BOARDS | {"encoder": NodeTokens(), "mixer": Attention()}, **DECIDING,
+            objective={"steps": 4}, fit=LATER | {"updates": 3000}, steps=256,
+        ),
+        "gram": Preset(
             GraphColoring, LogLinear(10.0, 3.0, 0.1, 0.45),
             task={"n": 8},
             model={"encoder": NodeTokens(), "mixer": Attention(), "noise": LearnedNoise(scale=1.0), "transitions": 1,
