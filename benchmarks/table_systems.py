@@ -179,7 +179,7 @@ LAST_WEIGHTS: dict[str, Any] = {"evaluations": 0}
 RECURSION = ("layers", "low_steps", "transitions", "supervision")
 DECIDING: dict[str, Any] = {"block": 4, "transitions": 1, "supervision": 64, "anew": True}
 DECIDED: dict[str, Any] = {**WHOLE, "steps": 256}  # the budget of a trajectory; it ends with its answer
-OWN: dict[str, Any] = {"lr": 2e-3, "evaluations": 0, "own_states": gp.OwnStates(rise=(0.2, 0.7))}
+OWN: dict[str, Any] = {"lr": 2e-3, "evaluations": 0, "own_states": gp.OwnStates(rise=(0.3, 0.8), temperature=1.3)}
 GIVEN: dict[str, Any] = {"lr": 2e-3, "evaluations": 0}
 
 SYSTEMS: dict[str, System] = {

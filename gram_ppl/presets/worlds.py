@@ -88,7 +88,7 @@ ROPE = Attention(8, rope=True, relations=False)
 DECIDING: Any = {"kind": Deciding, "guide": Revealing, "elbo": DecidingELBO}
 OWN = {"own_states": OwnStates(), "evaluations": 0}
 BOARDS = {"block": 4, "transitions": 1, "supervision": 64, "anew": True}
-LATER = {"batch_size": 64, "lr": 2e-3, "own_states": OwnStates(rise=(0.2, 0.7)), "evaluations": 0}
+LATER = {"batch_size": 64, "lr": 2e-3, "own_states": OwnStates(rise=(0.3, 0.8), temperature=1.3), "evaluations": 0}
 SMALL = {"box": (2, 2), "clues": (4, 8), "held_clues": (4, 8), "num_validation": 250, "num_test": 500, "seed": 0}
 
 PRESETS: dict[str, dict[str, Preset]] = {
