@@ -6,7 +6,8 @@ Each N_sup is a process of its own: a few updates of ``Trainer.step`` at the sam
 the most that torch's allocator held at once during an update, from the profiler's record of every allocation, and the
 largest resident set of the process. On CUDA the first is ``torch.cuda.max_memory_allocated``, the second is absent.
 That the measurement can see growth is shown beside it: without the gradient window, training through all N_sup steps
-at once (``SegmentELBO(window=False, steps=N_sup)``), at the two smallest N_sup.
+at once (``SegmentELBO(window=False, steps=N_sup)``), at the two smallest N_sup. And what a wider window takes: the
+gradient of the last k of 16 supervision steps, with a score after each (``window=k, every_step=True``).
 """
 
 from __future__ import annotations
@@ -30,9 +31,12 @@ from gram_ppl.training.trainer import Trainer
 
 SUPERVISION = (1, 4, 16, 64)
 BATCH = 64
+WINDOWS, SEGMENT = (1, 2, 4, 8, 16), 16
 
 
-def run(supervision: int, width: int, device: torch.device, through: bool, updates: int = 3) -> dict[str, float]:
+def run(
+    supervision: int, width: int, device: torch.device, through: bool, updates: int = 3, window: int | None = None
+) -> dict[str, float]:
     """Peak memory of an update in MB, after some to warm up.
 
     Args:
@@ -41,6 +45,7 @@ def run(supervision: int, width: int, device: torch.device, through: bool, updat
         device: where.
         through: train through all N_sup supervision steps at once, without the gradient window.
         updates: how many to look at.
+        window: the objective's, with a score after each step; N_sup steps are a segment then.
     """
     task = gp.tasks.Sudoku((2, 4), (16, 32), num_validation=1, num_test=1, pool=20)
     mixer = gp.nn.Attention(heads=4)
@@ -51,6 +56,8 @@ def run(supervision: int, width: int, device: torch.device, through: bool, updat
         "evaluate_steps": None,
     }  # fmt: skip
     objective = gp.SegmentELBO(1.0, window=not through, steps=supervision if through else 1)
+    if window is not None:
+        objective = gp.SegmentELBO(1.0, window=window, every_step=True, steps=supervision)
     trainer = Trainer(model, gp.guides.AmortizedGuide(model), task, objective, settings, device)
     for _ in range(3):
         trainer.step()
@@ -81,7 +88,7 @@ def _standing(trainer: Trainer) -> float:
     assert trainer.rows.carry is not None
     tensors = [*trainer.segment.state_dict().values(), *trainer.average.state_dict().values()]
     tensors += [value for state in trainer.optimizer.state.values() for value in state.values()]
-    tensors += [trainer.rows.carry.x, trainer.rows.carry.y, *trainer.rows.carry.latent, trainer.rows.carry.age]
+    tensors += [trainer.rows.carry.x, trainer.rows.carry.y, *trainer.rows.carry.latent.parts, trainer.rows.carry.age]
     return sum(tensor.nbytes for tensor in tensors) / 1e6
 
 
@@ -90,25 +97,31 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--supervision", nargs="+", type=int, default=list(SUPERVISION), help="N_sup; divides 64")
     parser.add_argument("--width", type=int, default=64, help="D")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--one", choices=("segment", "through"), help="measure one N_sup in this process, print JSON")
+    parser.add_argument(
+        "--one", choices=("segment", "through", "window"), help="measure one number in this process, print JSON"
+    )
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "memory.json")
     options = parser.parse_args(arguments)
     if options.one:
         torch.set_num_threads(1)
-        found = run(options.supervision[0], options.width, torch.device(options.device), options.one == "through")
+        number, device = options.supervision[0], torch.device(options.device)
+        if options.one == "window":
+            found = run(SEGMENT, options.width, device, False, window=number)
+        else:
+            found = run(number, options.width, device, options.one == "through")
         print(json.dumps(found))
         return
-    small, *_ = numbers = sorted(options.supervision)
+    numbers = sorted(options.supervision)
     document: dict[str, Any] = {"width": options.width, "batch": BATCH, "device": options.device}
-    document |= {"torch": torch.__version__, "segment": {}, "through": {}}
-    table = Table("training", "N_sup", "allocated, MB", "÷ smallest N_sup", "resident, MB", "÷ smallest N_sup")
-    for kind, asked in (("segment", numbers), ("through", numbers[:2])):
+    document |= {"torch": torch.__version__, "segment": {}, "through": {}, "window": {}}
+    table = Table("training", "N_sup or k", "allocated, MB", "÷ smallest", "resident, MB", "÷ smallest")
+    for kind, asked in (("segment", numbers), ("through", numbers[:2]), ("window", WINDOWS)):
         for number in asked:
             command = [sys.executable, __file__, "--one", kind, "--supervision", str(number)]
             command += ["--width", str(options.width), "--device", options.device]
             printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
             found = document[kind][number] = json.loads(printed.splitlines()[-1])
-            first = document[kind][small]
+            first = document[kind][asked[0]]
             cells = [text for key in found for text in (f"{found[key]:.1f}", f"{found[key] / first[key]:.3f}")]
             table.add_row(kind, str(number), *cells)
     Console().print(table)

@@ -70,6 +70,8 @@ def test_memory_is_flat_in_the_number_of_supervision_steps() -> None:
     few, many = (memory.run(number, 8, cpu, through=False, updates=1)["allocated"] for number in (1, 64))
     assert many < 1.05 * few
     two = memory.run(2, 8, cpu, through=True, updates=1)["allocated"]
+    narrow, wide = (memory.run(4, 8, cpu, False, updates=1, window=window)["allocated"] for window in (1, 4))
+    assert narrow < wide
     assert two > 1.3 * few
 
 

@@ -51,20 +51,18 @@ class DecidingELBO(SegmentELBO):
     def supervise(self, program: Any, y: Tensor, states: dict[int, Latent], model_trace: Any) -> None:
         """See :meth:`SegmentELBO.supervise`."""
         super().supervise(program, y, states, model_trace)
-        scored = sorted(states) if self.every_step else sorted(states)[-1:]
-        for step in scored:
-            z = states[step]
+        for step, z in states.items():
             truth = z.sets & one_hot(y, program.spec.vocab_out).bool()
             if program.contradiction is not None and self.contradiction:
                 lost = (~truth.any(dim=-1).all(dim=-1)).to(z.h.dtype)
                 doubt = dist.Bernoulli(logits=program.doubt(z.h), validate_args=False)
-                scale = self.contradiction * y.shape[-1] / len(scored)
+                scale = self.contradiction * y.shape[-1] / len(states)
                 observe(model_trace, f"contradiction_{step}", doubt, lost, scale=scale)
             if program.keep is not None:
                 weight = torch.where(truth, *self.keep)
                 logits = program.keep_logits(z.h)
                 price = binary_cross_entropy_with_logits(logits, truth.to(logits), weight, reduction="none")
-                factor = dist.Unit(-price.mean(dim=-1).sum(dim=-1) / len(scored))
+                factor = dist.Unit(-price.mean(dim=-1).sum(dim=-1) / len(states))
                 observe(model_trace, f"keep_{step}", factor, factor.sample())
 
     def terms(self, model_trace: Any, guide_trace: Any) -> tuple[Tensor, Tensor, Tensor]:

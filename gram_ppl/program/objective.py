@@ -99,7 +99,7 @@ class SegmentELBO(TraceMeanField_ELBO):
         The model handed in is the one that runs, whatever handlers it wears.
         """
         first = self._first(model, kwargs)
-        visited = Visited()
+        visited = Visited(first, every=self.every_step)
         with GradientWindow(None if self.window is True else first) if self.window else nullcontext():
             own = poutine.unwrap(guide)
             if isinstance(own, Guide):
@@ -112,8 +112,7 @@ class SegmentELBO(TraceMeanField_ELBO):
                 with visited:
                     model_trace = Record()(Replay(trace=guide_trace)(model)).get_trace(*args, **kwargs)
                 returned = model_trace.nodes["_RETURN"]["value"]
-        states = {step: z for step, z in visited.states if step >= first}
-        self.supervise(poutine.unwrap(model), args[1], states, model_trace)
+        self.supervise(poutine.unwrap(model), args[1], visited.states, model_trace)
         return model_trace, guide_trace, returned
 
     def _first(self, model: Any, kwargs: Any) -> int:
@@ -131,7 +130,7 @@ class SegmentELBO(TraceMeanField_ELBO):
         They belong to the objective alone: "y_{n}" for each but the last where every step is scored.
         """
         if self.every_step:
-            for step in sorted(states)[:-1]:
+            for step in list(states)[:-1]:
                 observe(model_trace, f"y_{step}", program.decode(states[step]), y, part_of="y")
 
     def terms(self, model_trace: Any, guide_trace: Any) -> tuple[Tensor, Tensor, Tensor]:

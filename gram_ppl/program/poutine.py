@@ -76,14 +76,22 @@ class GradientWindow(Messenger):
 
 
 class Visited(Messenger):
-    """Remembers the state after each supervision step, in :attr:`states`, with the number of the step."""
+    """Remembers the states after supervision steps, in :attr:`states`, by the number of the step.
 
-    def __init__(self) -> None:
+    Args:
+        first: number of the first of them.
+        every: remember each, not the last alone.
+    """
+
+    def __init__(self, first: int = 0, *, every: bool = True) -> None:
         super().__init__()
-        self.states: list[tuple[int, Latent]] = []
+        self.first, self.every = first, every
+        self.states: dict[int, Latent] = {}
 
     def _pyro_post_supervision(self, msg: Any) -> None:
-        self.states.append((msg["infer"]["step"], msg["value"]))
+        step = msg["infer"]["step"]
+        if step >= self.first:
+            self.states = {**(self.states if self.every else {}), step: msg["value"]}
 
 
 class Replay(ReplayMessenger):
