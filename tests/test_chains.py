@@ -116,6 +116,28 @@ def test_selectors_prefer_an_answer_to_none(selector: str) -> None:
     assert torch.equal(answers.answered, (answers.tokens >= 0).all(-1))
 
 
+def test_heads_are_fitted_and_asked() -> None:
+    model = small(contradiction=False)
+    gp.fit_heads(model, TASK, updates=2)
+    out = gp.rollout(model, X, num_samples=3, seed=1)
+    assert out.halt is not None
+    assert out.value is not None
+    assert out.halt.shape == out.value.shape == (len(X), 3)
+    assert ((out.value > 0) & (out.value < 1)).all()
+    answers = gp.solve(model, TASK, X, num_samples=3, seed=1, select=gp.select.BestOfN())
+    assert torch.equal(answers.chosen, out.value.argmax(-1))
+
+
+def test_arviz_has_what_decisions_cost() -> None:
+    model = small(contradiction=False, supervision=6)
+    guide = gp.guides.Revealing(model)
+    x, y = next(TASK.batches("train", 2, torch.Generator().manual_seed(0)))
+    stats = gp.to_arviz(model, guide, TASK, x, y, num_samples=4)["sample_stats"]
+    paid = torch.as_tensor(stats["kl"].values)[0]  # [N, B, S, T]
+    assert (paid[..., 1::2, -1].sum(-1) > 0).all()
+    assert (paid[..., ::2, :] == 0).all()
+
+
 def test_frames_turn_rows_and_turn_them_back() -> None:
     model = small(anew=True, contradiction=False, positions=False, keep=True, policy=Both(Drop(0.0), RandomCells()))
     out = gp.rollout(model, X, num_samples=4, seed=3, symmetries=TASK.symmetries)

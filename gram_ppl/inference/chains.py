@@ -45,6 +45,7 @@ class Pool:
         self.z: Latent | None = None  # their states
         self.tokens = torch.full((total, program.spec.len_out), NONE, device=device)
         self.log_prob, self.residual = torch.full((2, total), -torch.inf, device=device).unbind()
+        self.heads: Tensor | None = None  # [2, total] halt logit and value, of a model with heads
         self.ran, self.restarts = torch.zeros(2, total, dtype=torch.int64, device=device).unbind()
         self.answered = torch.zeros(total, dtype=torch.bool, device=device)
         self.solved = torch.zeros(len(x), dtype=torch.bool, device=device)  # inputs that need no further trajectory
@@ -57,7 +58,8 @@ class Pool:
         shape = (len(self.x), self.how.num_samples)
         tokens, log_prob, ran, residual = (field.unflatten(0, shape) for field in fields)
         answered, restarts = self.answered.view(shape), self.restarts.view(shape)
-        return Rollouts(tokens, log_prob, ran, residual, answered=answered, restarts=restarts)
+        halt, value = (None, None) if self.heads is None else self.heads.unflatten(1, shape).unbind()
+        return Rollouts(tokens, log_prob, ran, residual, halt, value, answered, restarts)
 
     def owner(self, rows: Tensor) -> Tensor:
         """The inputs that trajectories belong to."""
@@ -90,7 +92,11 @@ class Pool:
             y = program.decode(z)
             tokens = y.base_dist.logits.argmax(dim=-1)
             log_prob = y.base_dist.logits.amax(dim=-1).sum(dim=-1)
+            judged = program.judge(z.h)
         self.residual[rows] = (z.h - before.h).square().mean(dim=(1, 2)).sqrt().to(self.residual)
+        if judged is not None:
+            self.heads = self.log_prob.new_zeros(2, len(self.ran)) if self.heads is None else self.heads
+            self.heads[:, rows] = torch.stack(judged).to(self.heads)
         if turn is not None:
             back = turn.inverse()
             z, tokens = z._replace(candidates=back.sets(z.sets)), back(tokens)

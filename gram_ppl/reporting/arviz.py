@@ -65,9 +65,9 @@ def to_arviz(
     ``prior`` and ``posterior`` hold for each step ``tokens`` (argmax of the decoder), ``violations`` (of the task's
     constraints), ``log_prob`` (the decoder's confidence in its own tokens, nats), ``residual`` (root mean square change
     of h) and, for a model with heads, ``halt`` and ``value``, both probabilities.
-    ``sample_stats`` holds ``kl`` (KL(q ‖ p) in nats, analytic where there is a form, zero where the guide is the
-    prior), ``log_likelihood`` (log p(y | h) in nats) and ``log_weight``, log p(y, τ | x) − log q(τ | x, y), whose mean
-    is the ELBO of eq. 13.
+    ``sample_stats`` holds ``kl`` (KL(q ‖ p) in nats, that of decisions among it, analytic where there is a form, zero
+    where the guide is the prior), ``log_likelihood`` (log p(y | h) in nats) and ``log_weight``, log p(y, τ | x) −
+    log q(τ | x, y), whose mean is the ELBO of eq. 13.
 
     Args:
         model: the program; handlers over it act on the posterior only.
@@ -123,16 +123,15 @@ def _decoded(task: Task, x: Tensor, course: list[Rollouts]) -> dict[str, Any]:
 
 
 class _States(Messenger):
-    """Keeps h after the last transition of every supervision step."""
+    """Keeps the state after the last transition of every supervision step."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.h: list[Tensor] = []
+        self.z: list[Latent] = []
 
     def _pyro_post_transition(self, msg: Any) -> None:
-        z: Latent = msg["value"]
         if msg["kwargs"]["charged"]:
-            self.h.append(z.h)
+            self.z.append(msg["value"])
 
 
 @torch.no_grad()
@@ -171,11 +170,15 @@ def _run(model: Any, guide: Any, x: Tensor, y: Tensor, steps: int) -> list[Tenso
     for name, (q, p, value) in sites.items():
         weight = weight + (p.log_prob(value) - q.log_prob(value))
         kind, *place = name.split("_")
+        if kind == "decision":  # in the transition that it follows
+            kl[:, int(place[0]), -1] += analytic_kl(q, p, value)
+            continue
         if kind != "eps" or len(place) != 2:
             raise ValueError(f"the guide samples {name!r}, expected sites eps_{{step}}_{{transition}}")
-        kl[:, int(place[0]), int(place[1])] = analytic_kl(q, p, value)
-    moves = [(after - before).square().mean(dim=(1, 2)).sqrt() for before, after in pairwise([start, *states.h])]
-    answers = [program.answer(h) for h in states.h]
+        kl[:, int(place[0]), int(place[1])] += analytic_kl(q, p, value)
+    hs = [z.h for z in states.z]
+    moves = [(after - before).square().mean(dim=(1, 2)).sqrt() for before, after in pairwise([start, *hs])]
+    answers = [program.decode(z) for z in states.z]
     best = [answer.base_dist.logits.max(dim=-1) for answer in answers]
     columns = [
         torch.stack([found.indices for found in best], dim=1),
@@ -185,7 +188,7 @@ def _run(model: Any, guide: Any, x: Tensor, y: Tensor, steps: int) -> list[Tenso
         kl,
         weight,
     ]
-    judged = [program.judge(h) for h in states.h]
+    judged = [program.judge(h) for h in hs]
     if judged[0] is not None:
         columns += [torch.stack(head, dim=1) for head in zip(*judged, strict=True)]
     return columns
