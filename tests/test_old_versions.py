@@ -72,3 +72,15 @@ def test_a_run_of_the_command_line_is_evaluated_as_ever(tmp_path: Path) -> None:
     assert found["network_calls"] == 144
     assert found["conflicts"] == pytest.approx(125.0, abs=6)
     assert found["selected_conflicts"] == pytest.approx(128.0, abs=8)
+
+
+def test_a_run_of_the_command_line_goes_on_as_what_it_was(tmp_path: Path) -> None:
+    """The preset that it names decides by now."""
+    shutil.copytree(OLD / "queens", tmp_path / "run")
+    (tmp_path / "run" / "model.safetensors").unlink()
+    done = CliRunner().invoke(app, ["train", "queens", "--out", str(tmp_path / "run"), "--resume"])
+    assert done.exit_code == 0, done.stderr
+    model, guide, task = gp.load(tmp_path / "run")
+    assert type(model) is gp.models.GRAM
+    assert isinstance(guide, gp.guides.AmortizedGuide)
+    assert task.tokens == "cells"
