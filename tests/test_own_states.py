@@ -207,6 +207,17 @@ def test_what_cannot_be_had(model: Any, options: dict[str, Any], message: str) -
         gp.fit(model, gp.guides.Empty(model), TASK, **arguments(own_states=OwnStates(**options)))
 
 
+def test_boards_from_nothing() -> None:
+    task = gp.tasks.Unconditional(TASK, num_validation=4)
+    model = Deciding(task.spec, width=16, transitions=1, block=2, supervision=8)
+    options = arguments(updates=3, evaluations=1)
+    history = gp.fit(model, gp.guides.Revealing(model), task, objective=gp.DecidingELBO(steps=2), **options)
+    assert history[-1].update == 3
+    assert OwnRows(OwnStates(), task, model, 10).lists
+    large = gp.tasks.Unconditional(gp.tasks.Sudoku(clues=(30, 40), num_validation=0, num_test=0, pool=2))
+    assert not OwnRows(OwnStates(), large, model, 10).lists  # it has too many
+
+
 def test_the_share_rises() -> None:
     own = OwnStates(share=0.8, rise=(0.2, 0.6))
     assert [own.at(progress) for progress in (0.0, 0.2, 0.4, 0.6, 1.0)] == pytest.approx([0, 0, 0.4, 0.8, 0.8])

@@ -82,11 +82,11 @@ class OwnRows:
         if options.symmetric and not model.anew:
             raise ValueError("own_states with symmetries needs a model whose latent begins anew: Deciding(anew=True)")
         self.options, self.task, self.model = options, task, model
-        self.lists = options.redraw
+        self.lists = options.redraw and task.listable
 
         @lru_cache(maxsize=remembered)
         def solutions(tokens: tuple[int, ...]) -> Tensor:
-            return task.solutions(torch.tensor(tokens))
+            return task.solutions(torch.tensor(tokens, dtype=torch.long))
 
         self.solutions: Callable[[tuple[int, ...]], Tensor] = solutions
 
