@@ -2,7 +2,7 @@
 
     python benchmarks/bounds.py
 
-The model of ``examples/sudoku_svi.py``, measured on held-out puzzles with the averaged weights.
+The model of ``examples/sudoku_svi.py --plain``, measured on held-out puzzles with the averaged weights.
 """
 
 from __future__ import annotations
