@@ -90,7 +90,7 @@ COLOURING = Column(
     (*SEVERAL[:3], "conflicts", "selected_conflicts", *CALLED),
 )
 GRIDS = Column(
-    "grids4", "4×4 grids from nothing", presets.get("unconditional", "cpu"),
+    "grids4", "4×4 grids from nothing", presets.get("unconditional", "gram"),
     ("accuracy", "distinct", "network_calls", "seconds", *COST),
 )  # fmt: skip
 DIGITS = Column("digits", "drawn digits", presets.get("mnist", "cpu"), ("fid", "inception_score", *COST))

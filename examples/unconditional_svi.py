@@ -1,6 +1,7 @@
 """GRAM without an input: whole boards from nothing, every one judged by the verifier.
 
-Without options: the 288 Sudoku grids of side 4, in minutes on a CPU. ``--task queens`` places 8 queens.
+Without options: the 288 Sudoku grids of side 4 by GRAM that decides, in minutes on a CPU. ``--task queens`` places 8
+queens. ``--plain``, and larger grids, have Gaussian guidance.
 """
 
 from pathlib import Path
@@ -12,7 +13,7 @@ from rich import print
 
 import gram_ppl as gp
 from gram_ppl import presets, report
-from gram_ppl.cli.options import Out, Relations, Resume, Samples, Seed, Steps, Updates
+from gram_ppl.cli.options import Out, Plain, Relations, Resume, Samples, Seed, Steps, Updates
 from gram_ppl.training import interrupt
 
 
@@ -22,7 +23,8 @@ def main(
     relations: Relations = None,
     updates: Updates = None,
     samples: Samples = 1000,
-    steps: Steps = 64,
+    steps: Steps = None,
+    plain: Plain = False,
     out: Out = Path("runs/boards"),
     resume: Resume = False,
     seed: Seed = 0,
@@ -32,18 +34,20 @@ def main(
         queens = task == "queens"
         changes: dict[str, Any] = {"task.game": task, "task.side": side or (8 if queens else None)}
         changes |= {"model.mixer.relations": relations, "fit.updates": updates, "steps": steps}
-        preset = presets.get("unconditional", "cpu" if queens else None, changes)
+        large = not queens and side not in (None, 4)  # too many grids to list, which own states need
+        name = "cpu" if queens else presets.default()
+        preset = presets.get("unconditional", "gram" if name == "cpu" and (plain or large) else name, changes)
 
         world, model, guide, objective, fit = presets.build(preset, seed=seed)  # a gp.tasks.Unconditional of the game
         history = gp.fit(model, guide, world, objective=objective, **fit, out=out, resume=resume, seed=seed)
 
         torch.manual_seed(seed)
-        boards = gp.generate(model, num_samples=samples, steps=steps).cpu()
+        boards = gp.generate(model, num_samples=samples, steps=preset.steps).cpu()
         nothing = world.inputs("test")[0]
         valid = world.verify(nothing, boards)
         different = boards[gp.select.distinct(boards[None], valid[None])[0]]
         metrics = {"accuracy": valid.double().mean().item(), "distinct": len(different), "num_samples": samples}
-        if world.spec.len_out < 81:
+        if world.listable:
             metrics |= {"coverage": len(different) / (total := world.num_solutions(nothing)), "boards_in_all": total}
         report.record(f"{samples} boards from nothing", out, history, metrics)
         print(report.boards(world, nothing, different[:4]))

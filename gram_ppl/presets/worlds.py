@@ -216,6 +216,11 @@ PRESETS: dict[str, dict[str, Preset]] = {
     },
     "unconditional": {
         "cpu": Preset(
+            from_nothing, LogLinear(1.0, 1.0), task={"game": "sudoku", "side": 4},
+            model={"block": 2, "transitions": 1, "supervision": 32}, **DECIDING, objective={"steps": 2},
+            fit={"updates": 3500, "batch_size": 64, "lr": 2e-3, **OWN}, samples=1000, steps=128,
+        ),
+        "gram": Preset(
             from_nothing, LogLinear(10.0, 1.0, 0.05, 0.4),
             task={"game": "sudoku", "side": 4},
             model={"mixer": Attention(), "noise": LearnedNoise(scale=1.25), "supervision": 8},

@@ -73,7 +73,8 @@ class OwnRows:
         remembered: of how many inputs the solutions are kept, those asked for last.
 
     Raises:
-        ValueError: the model makes no decisions, or symmetries are asked for that can't be had.
+        ValueError: the model makes no decisions, symmetries are asked for that can't be had, or y is to be drawn again
+            and the task has too many solutions to list.
     """
 
     def __init__(self, options: OwnStates, task: Task, model: Any, remembered: int) -> None:
@@ -82,7 +83,9 @@ class OwnRows:
         if options.symmetric and not model.anew:
             raise ValueError("own_states with symmetries needs a model whose latent begins anew: Deciding(anew=True)")
         self.options, self.task, self.model = options, task, model
-        self.lists = options.redraw and task.listable
+        if options.redraw and not task.listable:
+            raise ValueError("own_states draw y again, and this task has too many solutions to list: redraw=False")
+        self.lists = options.redraw
 
         @lru_cache(maxsize=remembered)
         def solutions(tokens: tuple[int, ...]) -> Tensor:
