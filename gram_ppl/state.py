@@ -40,8 +40,13 @@ class Latent(NamedTuple):
 
     @property
     def sets(self) -> Tensor:
-        """The candidates, of models that decide."""
-        assert self.candidates is not None
+        """The candidates, of models that decide.
+
+        Raises:
+            ValueError: there are none.
+        """
+        if self.candidates is None:
+            raise ValueError("a model that decides needs a state with candidates: begin with model.begin(x, batch)")
         return self.candidates
 
     @property

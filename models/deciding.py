@@ -105,20 +105,6 @@ class Deciding(GRAM):
         """See :meth:`Program.decode`: independent tokens, each one of its candidates."""
         return Among(self.answer(z.h).base_dist.logits, z.sets).to_event(1)
 
-    def forward(
-        self,
-        x: Tensor | None = None,
-        y: Tensor | None = None,
-        *,
-        latent: Latent | None = None,
-        steps: int | None = None,
-        start: int = 0,
-    ) -> tuple[Latent, Tensor]:
-        """See :meth:`Program.forward`; a latent without candidates gets those of x."""
-        if latent is not None and latent.candidates is None:
-            latent = latent._replace(candidates=self.candidates(x, len(latent.h)))
-        return super().forward(x, y, latent=latent, steps=steps, start=start)
-
     def step(self, z: Latent, e: Tensor, related: Tensor | None, n: int) -> Latent:
         """See :meth:`Recursive.step`; every ``block`` of them a decision."""
         if self.anew and n % self.block == 0:

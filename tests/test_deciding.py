@@ -349,6 +349,12 @@ def test_numbers_that_make_no_sense(options: dict[str, int], message: str) -> No
         Deciding(Spec(L, V, L, V), **options)
 
 
+def test_a_state_without_candidates() -> None:
+    model = toy(RandomCells())
+    with pytest.raises(ValueError, match=r"begin with model.begin\(x, batch\)"):
+        model(X, latent=model.initial(1))
+
+
 def test_drop_needs_its_head() -> None:
     with pytest.raises(ValueError, match="keep head"):
         toy(Drop())(X)
