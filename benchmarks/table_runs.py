@@ -19,7 +19,7 @@ from gram_ppl.cli.measuring import measure
 from gram_ppl.evaluation import features
 from gram_ppl.inference.options import depth
 from gram_ppl.inference.select import SELECTORS
-from gram_ppl.presets.worlds import Preset
+from gram_ppl.presets.preset import Preset
 from gram_ppl.program.poutine import Temperature
 from gram_ppl.runtime import precision
 from gram_ppl.storage import checkpoint

@@ -28,7 +28,7 @@ from table_text import Key
 
 from gram_ppl import presets
 from gram_ppl.inference.halt import Confident, Never
-from gram_ppl.presets.worlds import Preset
+from gram_ppl.presets.preset import Preset
 from gram_ppl.program.poutine import Anneal
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -127,7 +127,7 @@ LAPTOP = tuple(
 DETERMINISTIC = ("Direct, 8 layers", "Direct, 32 layers", "Looped Transformer", "HRM", "TRM")
 GENERATIVE = ("Autoregressive", "MDLM")
 DECISIONS = (
-    "GRAM", "GRAM, deciding", "with Gaussian guidance", "random order", "surest first", "keep head",
+    "GRAM", "GRAM, deciding", "lost rows linger", "with Gaussian guidance", "random order", "surest first", "keep head",
     "without contradiction head", "without own states", "loss at every step", "gradient through all steps",
     "latent carried",
 )  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from gram_ppl import presets
-from gram_ppl.presets.worlds import Preset
+from gram_ppl.presets.preset import Preset
 
 # Task, settings, and whether its data must be given.
 WORLDS: dict[str, tuple[str, dict[str, Any], bool]] = {

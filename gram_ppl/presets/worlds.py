@@ -8,54 +8,23 @@ CUDA. A preset is plain data: :func:`get` finds one and changes single settings 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 import torch
-from torch import nn
 
-from ..guides import AmortizedGuide, Revealing
+from ..guides import Revealing
 from ..inference.halt import Confident
-from ..models import GRAM, Both, Deciding, Drop, LearnedNoise, NodeTokens, Patches, PuzzleTokens, RandomCells
+from ..models import Both, Deciding, Drop, LearnedNoise, NodeTokens, Patches, PuzzleTokens, RandomCells
 from ..nn import Attention, TokenMixing
 from ..program.deciding import DecidingELBO
-from ..program.objective import LogLinear, SegmentELBO
-from ..storage.measurement import Measurement
+from ..program.objective import LogLinear
 from ..tasks import ARC, BinarizedMNIST, GraphColoring, Maze, NQueens, Sudoku, Unconditional
 from ..tasks.base import Task
 from ..training.fit import fit
 from ..training.own_states import OwnStates
+from .preset import Parts, Preset
 from .settings import changed
-
-
-@dataclass(frozen=True)
-class Preset(Measurement):
-    """Settings of one run, from the task to the test."""
-
-    world: Callable[..., Task]  # makes the task from ``task`` and ``seed``
-    beta: LogLinear  # weight of the KL
-    task: dict[str, Any] = field(default_factory=dict)
-    model: dict[str, Any] = field(default_factory=dict)  # arguments of ``kind``
-    encoder: Callable[[Any], Any] | None = None  # the model's encoder, where it depends on the task
-    kind: Callable[..., Any] = GRAM  # makes the model
-    guide: Callable[..., nn.Module] = AmortizedGuide
-    elbo: Callable[..., SegmentELBO] = SegmentELBO  # makes the objective
-    fit: dict[str, Any] = field(default_factory=dict)  # arguments of gp.fit
-    objective: dict[str, Any] = field(default_factory=dict)  # arguments of ``elbo`` beside beta and balance
-    balance: float = 0.8
-    needs: tuple[str, ...] = ()  # arguments of the task that have no default
-    steps: int = field(default=16, kw_only=True)
-
-
-class Parts(NamedTuple):
-    """What :func:`build` makes: ``gp.fit(model, guide, task, objective=objective, **fit)`` trains it."""
-
-    task: Any  # of the class that the preset names
-    model: GRAM
-    guide: nn.Module
-    objective: SegmentELBO
-    fit: dict[str, Any]
 
 
 def from_nothing(game: str = "sudoku", side: int = 4, *, seed: int = 0) -> Unconditional:
@@ -88,7 +57,12 @@ ROPE = Attention(8, rope=True, relations=False)
 DECIDING: Any = {"kind": Deciding, "guide": Revealing, "elbo": DecidingELBO}
 OWN = {"own_states": OwnStates(), "evaluations": 0}
 BOARDS = {"block": 4, "transitions": 1, "supervision": 64, "anew": True}
-LATER = {"batch_size": 64, "lr": 2e-3, "own_states": OwnStates(rise=(0.3, 0.8), temperature=1.3), "evaluations": 0}
+LATER = {
+    "batch_size": 64,
+    "lr": 2e-3,
+    "own_states": OwnStates(rise=(0.3, 0.8), temperature=1.3, linger=False),
+    "evaluations": 0,
+}
 SMALL = {"box": (2, 2), "clues": (4, 8), "held_clues": (4, 8), "num_validation": 250, "num_test": 500, "seed": 0}
 
 PRESETS: dict[str, dict[str, Preset]] = {
