@@ -166,7 +166,7 @@ def test_evaluate_measures_as_train_did(world, tmp_path):
     settings += ["halt.threshold=0.02"] if world == "queens" else []
     changes = [part for setting in settings for part in ("--set", setting)]
     updates = 40 if world == "queens" else 4
-    trained = answered("train", world, "--preset", "cpu", "--updates", updates, "--out", tmp_path, *changes)
+    trained = answered("train", world, "--preset", "gram", "--updates", updates, "--out", tmp_path, *changes)
     again = answered("evaluate", tmp_path)
     assert timeless(again).items() - {("task", again["task"])} <= timeless(trained).items()
     run = json.loads((tmp_path / "run.json").read_text())

@@ -191,7 +191,7 @@ def test_heads_are_saved_and_loaded(task: Any, tmp_path: Path) -> None:
     x = task.inputs("test")
     one, two = (rollout(some, x, num_samples=2, seed=0) for some in (model, loaded))
     assert one.value is not None
-    assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True) if a is not None)
     assert loaded.heads.config == model.heads.config
     assert not any(parameter.requires_grad for parameter in loaded.heads.parameters())
     assert loaded.config["heads"] is loaded.heads

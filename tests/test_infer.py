@@ -104,7 +104,7 @@ def test_each_row_follows_its_own_noise(make: Any, seed: int) -> None:
                     p = model.prior(u).base_dist
                     noise = torch.empty(u.shape[1:], dtype=u.dtype).normal_(generator=generator)
                     z = gp.Latent(u + p.loc + p.scale * noise, low)
-                for own, expected in zip(step.latent, z, strict=True):
+                for own, expected in zip(step.latent.parts, z.parts, strict=True):
                     torch.testing.assert_close(own[row], expected[0])
                 log_prob, tokens = model.answer(z.h).base_dist.logits[0].max(dim=-1)
                 assert torch.equal(step.tokens[row // 2, row % 2], tokens)
@@ -224,9 +224,11 @@ def test_steps_already_yielded_stay_as_they_were() -> None:
     kept, copies = [], []
     for step in trajectories(model, X, num_samples=8, steps=9, halt=Stable(1), seed=5):
         kept.append(step)
-        copies.append([field.clone() for field in (*step.latent, step.tokens, step.running)])
+        copies.append([field.clone() for field in (*step.latent.parts, step.tokens, step.running)])
     for step, copy in zip(kept, copies, strict=True):
-        assert all(torch.equal(a, b) for a, b in zip((*step.latent, step.tokens, step.running), copy, strict=True))
+        assert all(
+            torch.equal(a, b) for a, b in zip((*step.latent.parts, step.tokens, step.running), copy, strict=True)
+        )
 
 
 def test_seeds() -> None:

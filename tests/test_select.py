@@ -193,7 +193,7 @@ Row = Callable[[int], tuple[float, ...]]
 
 def expected(name: str, out: gp.Rollouts, b: int) -> tuple[int, float]:
     """The index and score that a selector's definition gives for one input, by brute force."""
-    row = {field: getattr(out, field)[b].tolist() for field in out._fields}
+    row = {field: value[b].tolist() for field, value in out._asdict().items() if value is not None}
     num, log_prob = len(row["tokens"]), row["log_prob"]
 
     def share(weight: list[float], n: int) -> float:
@@ -242,7 +242,7 @@ def test_contract(name: str, num: int) -> None:
     assert hash(SELECTORS[name]) == hash(type(SELECTORS[name])())
     # inputs are judged one by one
     for b in range(4):
-        alone = gp.Rollouts(*(field[b : b + 1] for field in out))
+        alone = gp.Rollouts(*(None if field is None else field[b : b + 1] for field in out))  # type: ignore[arg-type]
         one = SELECTORS[name](Lists(), INPUTS[b : b + 1], alone)
         assert (one[0].item(), one[1].item()) == (index[b].item(), score[b].item())
 

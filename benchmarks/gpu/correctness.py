@@ -75,7 +75,7 @@ def segment(made: presets.Parts, device: torch.device, batch: int, bf16: bool, c
     with noise_of_the_cpu(), speed, compiled(model) if compile else nullcontext():
         loss, info = made.objective(model, guide)(x, y, latent=latent)
         gradients = torch.autograd.grad(loss, [*model.parameters(), *guide.parameters()], allow_unused=True)
-    found = [loss, *info.latent, *(g for g in gradients if g is not None)]
+    found = [loss, *info.latent.parts, *(g for g in gradients if g is not None)]
     return [tensor.detach().float().cpu() for tensor in found]
 
 

@@ -59,8 +59,8 @@ class Trainer:
         segments = 1 if own else -(-self.supervision // objective.steps)
         if settings["batch_size"] < 1 or settings["batch_size"] % segments:
             raise ValueError(
-                f"batch_size must be a multiple of the {segments} segments of {objective.steps} supervision steps "
-                f"that a trajectory has, got {settings['batch_size']}"
+                f"batch_size must be a multiple of the model's {segments} segments of {objective.steps} supervision "
+                f"steps a trajectory, got {settings['batch_size']}"
             )
         every = settings.get("heads_every")
         if every is not None and every < 1:
