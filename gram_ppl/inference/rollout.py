@@ -22,7 +22,7 @@ from .options import Options, first_seed
 def trajectories(model: nn.Module, x: Tensor, **options: Any) -> Iterator[Step]:
     """N trajectories of the prior for each input, all in one batch, yielded after every supervision step.
 
-    Ends early when all trajectories have halted.
+    Ends early when all trajectories have halted. Those of models that decide run on, and begin again nowhere.
 
     Args:
         model, x: as for :func:`rollout`, which gives the same trajectories for the same seed.
