@@ -131,8 +131,7 @@ class Deciding(GRAM):
     def keep_logits(self, h: Tensor) -> Tensor:
         """Logits that each candidate is right: ``[B, L, D] -> [B, L_out, V]``."""
         assert self.keep is not None
-        first = self.encoder.first_out
-        return full(self.keep(h[..., first : first + self.encoder.num_out, :]))
+        return full(self.keep(self.decoded(h)))
 
     def doubt(self, h: Tensor) -> Tensor:
         """Logit that the candidates exclude every answer, ``[B, L, D] -> [B]``; −∞ without the head.

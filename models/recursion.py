@@ -164,9 +164,12 @@ class Recursive(Program):
 
     def answer(self, h: Tensor) -> TorchDistributionMixin:
         """See :meth:`Program.answer`."""
+        return dist.Categorical(logits=full(self.decoder(self.decoded(h)))).to_event(1)
+
+    def decoded(self, h: Tensor) -> Tensor:
+        """The latent tokens that stand for the answer's, ``[..., L, D] -> [..., num_out, D]``."""
         first = self.encoder.first_out
-        logits = self.decoder(h[..., first : first + self.encoder.num_out, :])
-        return dist.Categorical(logits=full(logits)).to_event(1)
+        return h[..., first : first + self.encoder.num_out, :]
 
     def forward(
         self,
