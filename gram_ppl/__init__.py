@@ -16,7 +16,9 @@ from .reporting import tables as report
 from .reporting.arviz import to_arviz
 from .runtime.moved import install
 from .state import Answers, Batch, Latent, Rollouts, SegmentInfo, Step
+from .storage.card import Card
 from .storage.checkpoint import CheckpointError, load, save
+from .storage.pretrained import pretrained
 from .training import tracking
 from .training.fit import STATE_FILE, History, NonFiniteLoss, fit
 from .training.fit_heads import HeadTrainer, fit_heads
@@ -29,6 +31,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Answers",
     "Batch",
+    "Card",
     "CheckpointError",
     "DecidingELBO",
     "DenoisingELBO",
@@ -57,6 +60,7 @@ __all__ = [
     "models",
     "nn",
     "poutine",
+    "pretrained",
     "report",
     "rollout",
     "save",

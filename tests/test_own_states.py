@@ -214,9 +214,41 @@ def test_boards_from_nothing() -> None:
     history = gp.fit(model, gp.guides.Revealing(model), task, objective=gp.DecidingELBO(steps=2), **options)
     assert history[-1].update == 3
     assert OwnRows(OwnStates(), task, model, 10).lists
-    large = gp.tasks.Unconditional(gp.tasks.Sudoku(clues=(30, 40), num_validation=0, num_test=0, pool=2))
-    with pytest.raises(ValueError, match="too many solutions to list"):
-        OwnRows(OwnStates(), large, model, 10)
+    digits = gp.tasks.BinarizedMNIST(size=8, num_validation=0)
+    with pytest.raises(ValueError, match="too many solutions to list, and BinarizedMNIST draws no answers among"):
+        OwnRows(OwnStates(), digits, Deciding(digits.spec, width=16), 10)
+
+
+def test_a_completion_agrees_with_candidates() -> None:
+    """There is one exactly where one of all 288 grids agrees, and of those that agree all come up."""
+    generator = torch.Generator().manual_seed(3)
+    x, _ = next(TASK.batches("train", 200, generator))
+    sets = small().begin(x, len(x)).sets & (torch.rand(200, 16, 5, generator=generator) < 0.8)
+    left = [agree(*pair) for pair in zip(x, sets, strict=True)]
+    assert 20 < sum(number > 0 for number in left) < 180
+    for seed, (row, candidates, number) in enumerate(zip(x, sets, left, strict=True)):
+        y = TASK.completion(row, candidates, seed)
+        assert (y is not None) == (number > 0)
+        assert y is None or (TASK.verify(row, y) and not excluded(candidates[None], y[None]))
+    free = small().begin(TASK.blank[None], 1).sets[0]
+    drawn = torch.stack([TASK.completion(TASK.blank, free, seed) for seed in range(1000)])
+    assert len(drawn.unique(dim=0)) > 200
+
+
+def test_rows_of_boards_that_are_too_many_to_list() -> None:
+    """A row that keeps its y keeps it; one that has lost it gets another, or is lost."""
+    task = gp.tasks.Unconditional(gp.tasks.Sudoku((3, 3), (30, 40), num_validation=0, num_test=0, pool=4))
+    model = Deciding(task.spec, width=16, transitions=1, block=2, supervision=8)
+    rows = OwnRows(OwnStates(), task, model, 10)
+    x, y = next(task.batches("train", 6, torch.Generator().manual_seed(0)))
+    candidates = model.begin(x, 6).sets.clone()
+    candidates[:, :3] = torch.nn.functional.one_hot(y[:, :3], 10).bool()
+    candidates[3:, 3] &= torch.arange(10) != y[3:, 3, None]  # not that of y
+    candidates[5, 4] = candidates[5, 0]  # twice in a row
+    found = rows._surviving(x, y, candidates, torch.ones(6).bool(), torch.rand(6))
+    assert torch.equal(found[:3], y[:3])
+    assert excluded(candidates, found).tolist() == [False] * 5 + [True]
+    assert task.verify(x, found).all()
 
 
 def test_the_share_rises() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import typer
 
-from .measuring import evaluate, generate, report
+from .measuring import evaluate, generate, report, shipped
 from .solving import solve
 from .training import train
 
@@ -39,12 +39,13 @@ app.command(
         'gram-ppl solve runs/sudoku "1... .... ...2 ...."',
         'gram-ppl solve runs/sudoku "1... .... ...2 ...." --all',
         "gram-ppl solve runs/sudoku puzzles.txt --json > answers.json",
-        "head -5 puzzles.txt | gram-ppl solve runs/sudoku -",
+        "head -5 puzzles.txt | gram-ppl solve pretrained:sudoku4 -",
     )
 )(solve)
 app.command(epilog=_examples("gram-ppl generate runs/unconditional --samples 12"))(generate)
 app.command(epilog=_examples("gram-ppl evaluate runs/sudoku --samples 20 --steps 16 --select vote"))(evaluate)
 app.command(epilog=_examples("gram-ppl report runs/sudoku"))(report)
+app.command("list")(shipped)
 
 
 def main() -> None:

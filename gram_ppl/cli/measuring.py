@@ -1,12 +1,13 @@
-"""``gram-ppl generate``, ``evaluate`` and ``report``: what a trained model makes, and what it is worth."""
+"""``gram-ppl generate``, ``evaluate``, ``report`` and ``list``: what trained models make, and what they are worth."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.table import Table
 from torch import Tensor, nn
 
 from ..evaluation import metrics
@@ -15,7 +16,9 @@ from ..inference.select import Selector, distinct
 from ..inference.solve import generate as generated
 from ..program.poutine import Temperature
 from ..reporting import tables as reports
+from ..storage.card import Card
 from ..storage.measurement import Measurement
+from ..storage.places import PRETRAINED, located, names
 from ..tasks.base import Task
 from .folders import answering, depth, opened, selector, side_by_side
 from .options import Folder, Json, Mode, Samples, Seed, Select, TestSteps
@@ -88,6 +91,21 @@ def report(
         document |= {"folder": str(folder), "files": files}
         if not as_json:
             print(*files, sep="\n")
+
+
+def shipped(as_json: Json = False) -> None:
+    """The trained weights that come with the library, each a model of its own."""
+    with answering(as_json) as document:
+        cards = {name: Card.read(located(f"{PRETRAINED}{name}")) for name in names()}
+        document |= {name: card and asdict(card) for name, card in cards.items()}
+        if not as_json:
+            table = Table("name", "what it is", "parameters", "accuracy", "coverage")
+            for name, card in cards.items():
+                if card is not None:
+                    figures = [card.figures.get(key) for key in ("accuracy", "coverage")]
+                    shown = ["" if figure is None else f"{figure:.3f}" for figure in figures]
+                    table.add_row(f"{PRETRAINED}{name}", card.about, f"{card.parameters:,}", *shown)
+            Console().print(table)
 
 
 def measure(

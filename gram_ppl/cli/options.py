@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ..inference import select
+from ..storage.places import PRETRAINED, names
 
 Updates = Annotated[int | None, typer.Option(min=1, help="Training segments; the preset's number if not given.")]
 Samples = Annotated[int, typer.Option(min=1, help="Trajectories for each input; answers in all without inputs.")]
@@ -24,7 +25,14 @@ TestSteps = Annotated[
     int | None,
     typer.Option(min=1, help="Supervision steps of a trajectory; as --mode says, else those of the run."),
 ]
-Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="A run's folder, with its model.safetensors.")]
+Folder = Annotated[
+    Path,
+    typer.Argument(
+        metavar="MODEL",
+        help="A run's folder, pretrained:NAME (gram-ppl list) or hub:OWNER/NAME.",
+        autocompletion=lambda: [f"{PRETRAINED}{name}" for name in names()],
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, and nothing else.")]
 Select = Annotated[
     str | None,

@@ -27,12 +27,13 @@ from .preset import Parts, Preset
 from .settings import changed
 
 
-def from_nothing(game: str = "sudoku", side: int = 4, *, seed: int = 0) -> Unconditional:
+def from_nothing(game: str = "sudoku", side: int = 4, *, pool: int = 5000, seed: int = 0) -> Unconditional:
     """Whole boards without an input.
 
     Args:
         game: ``"sudoku"`` or ``"queens"``.
         side: of the board; 4, 6 or 9 for Sudoku.
+        pool: 9×9 grids that are made, under whose symmetries training draws.
         seed: of the boards that training draws from.
 
     Raises:
@@ -45,7 +46,6 @@ def from_nothing(game: str = "sudoku", side: int = 4, *, seed: int = 0) -> Uncon
     boxes = {4: (2, 2), 6: (2, 3), 9: (3, 3)}
     if side not in boxes:
         raise ValueError(f"side: expected 4, 6 or 9 for sudoku, found {side}")
-    pool = 50_000 if side == 9 else 1
     made = Sudoku(boxes[side], (1, side * side), num_validation=0, num_test=0, pool=pool, seed=seed)
     return Unconditional(made)
 
@@ -70,7 +70,7 @@ PRESETS: dict[str, dict[str, Preset]] = {
         "cpu": Preset(
             Sudoku, LogLinear(1.0, 1.0), task=SMALL, model={"block": 2, "transitions": 1, "supervision": 32},
             **DECIDING, objective={"steps": 2},
-            fit={"updates": 1300, "batch_size": 64, "lr": 2e-3, **OWN}, steps=128,
+            fit={"updates": 1000, "batch_size": 64, "lr": 2e-3, **OWN}, steps=128,
         ),
         "gram": Preset(
             Sudoku, LogLinear(10.0, 0.6, 0.05, 0.4), task=SMALL,

@@ -11,7 +11,9 @@ import os
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -20,7 +22,9 @@ from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
 from ..tasks.base import Spec, Task
-from .descriptions import TASKS, build, computed, describe, modest, weightless
+from .card import Card, digest
+from .descriptions import TASKS, beside, build, computed, describe, modest, weightless
+from .places import HUB, located, upload
 
 FORMAT = "gram_ppl-1"
 MODEL_FILE = "model.safetensors"
@@ -97,12 +101,30 @@ def blamed(path: Path, what: str) -> Iterator[None]:
         raise CheckpointError(f"{path}: {what} ({reason[:300]})") from None
 
 
-def save(folder: str | Path, model: nn.Module, guide: nn.Module, task: Task) -> None:
-    """Write ``model.safetensors`` into a folder: weights of model and guide, and how to build all three."""
+def save(folder: str | Path, model: nn.Module, guide: nn.Module, task: Task, *, card: Card | None = None) -> None:
+    """Write ``model.safetensors`` into a folder: weights of model and guide, and how to build all three.
+
+    Args:
+        folder: a folder, or ``hub:OWNER/NAME``, a repository on the Hugging Face hub, which is made if there is none.
+        model, guide, task: what is kept.
+        card: what is to be said of them, for ``card.json`` and ``README.md``.
+
+    Raises:
+        ValueError: the hub refused them.
+        OSError: they could not be written.
+    """
+    if str(folder).startswith(HUB):
+        with TemporaryDirectory() as made:
+            here = Path(made) / str(folder).rpartition("/")[2]
+            save(here, model, guide, task, card=card)
+            upload(str(folder), here)
+        return
     modules = {"model": model, "guide": guide}
     tensors = {f"{part}.{key}": value for part, module in modules.items() for key, value in module.state_dict().items()}
     document = {"model": describe(model), "guide": describe(guide), "task": describe(task)}
     write(Path(folder) / MODEL_FILE, tensors, document)
+    if card is not None:
+        replace(card, sha256=digest(Path(folder) / MODEL_FILE)).write(Path(folder))
 
 
 def load(
@@ -114,15 +136,17 @@ def load(
     """Model, guide and task of a folder that :func:`save` or training wrote, on the CPU.
 
     Args:
-        folder: the run's folder.
+        folder: the run's folder, ``pretrained:NAME`` or ``hub:OWNER/NAME``. A file of data that the task names is
+            looked for there too.
         task: the task, if it should not be built again from its description, or is larger than descriptions may be
             (boards of 64 × 64, graphs of 40 nodes, 100,000 puzzles).
         guide: makes the guide from the model, for a guide class of your own.
 
     Raises:
         CheckpointError: the checkpoint is missing, damaged, foreign, or needs ``guide`` or ``task``.
+        ValueError: no such weights in the library or on the hub.
     """
-    path = Path(folder) / MODEL_FILE
+    path = located(folder) / MODEL_FILE
     tensors, document = read(path)
     if not {"model", "guide", "task"} <= document.keys():
         raise CheckpointError(f"{path}: not the model of a run")
@@ -130,7 +154,7 @@ def load(
         try:
             if task is None:
                 modest(document["task"])
-                task = build(document["task"], packages=TASKS)
+                task = build(beside(document["task"], path.parent), packages=TASKS)
             model, made = _modules(document, tensors, task.spec, guide is None, path)
         except KeyError as error:
             needs = str(error)[:200]

@@ -102,6 +102,17 @@ def modest(description: Any, name: str = "") -> None:
             raise ValueError(f"its task asks for {name}={description}, more than {most}: give load task=")
 
 
+def beside(description: Any, folder: Path) -> Any:
+    """The description of a task, with the files that it names and that lie in a folder found there."""
+    if isinstance(description, dict):
+        return {key: beside(value, folder) for key, value in description.items()}
+    if isinstance(description, list):
+        return [beside(value, folder) for value in description]
+    if isinstance(description, str) and Path(description).name == description and (folder / description).is_file():
+        return str(folder / description)
+    return description
+
+
 @contextmanager
 def weightless(tensors: dict[str, Tensor]) -> Iterator[None]:
     """Within, modules are built on the meta device, with parameters no larger or more than the tensors of a file.

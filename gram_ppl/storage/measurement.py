@@ -12,15 +12,19 @@ from ..program.poutine import Temperature
 from ..tasks.base import Task
 from .descriptions import OBJECTS, build, describe
 from .folder import RUN_FILE, json_object
+from .places import located
 
 
 def settings_of(folder: Path) -> dict[str, Any]:
     """What ``train`` wrote down of its command line; nothing if there is no such file.
 
+    Args:
+        folder: or ``pretrained:NAME``, ``hub:OWNER/NAME``.
+
     Raises:
-        ValueError: the file is no JSON object.
+        ValueError: the file is no JSON object, or there is no such place.
     """
-    return json_object(folder / RUN_FILE)
+    return json_object(located(folder) / RUN_FILE)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -106,6 +106,16 @@ class Task(metaclass=_TaskMeta):
             NotImplementedError: the task cannot list them.
         """
 
+    def completion(self, x: Tensor, candidates: Tensor, seed: int) -> Tensor | None:
+        """An answer at random among those that agree with candidates; None if there is none.
+
+        ``[L_in], [L_out, V] bool -> [L_out]`` int64, on the CPU; for tasks that can't list their solutions.
+
+        Raises:
+            NotImplementedError: the task has no exact solver that does.
+        """
+        raise NotImplementedError(f"{type(self).__name__} draws no answers among candidates")
+
     def num_solutions(self, x: Tensor) -> int:
         """How many there are; tasks that can count without listing do so."""
         return len(self.solutions(x))

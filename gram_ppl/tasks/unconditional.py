@@ -47,6 +47,10 @@ class Unconditional(Task):
         """Every complete board, ``[S, L_out]``; on large boards too many to list."""
         return self.task.solutions(self._blank(x, board=True))
 
+    def completion(self, x: Tensor, candidates: Tensor, seed: int) -> Tensor | None:
+        """See :meth:`Task.completion`: a complete board, as the task draws it."""
+        return self.task.completion(self._blank(x, board=True), candidates, seed)
+
     def violations(self, x: Tensor, y: Tensor) -> Tensor:
         """Violations of the rules, ``[..., 0], [..., L_out] -> [...]`` int64."""
         return self.task.violations(self._blank(x), y)

@@ -74,7 +74,7 @@ class OwnRows:
 
     Raises:
         ValueError: the model makes no decisions, symmetries are asked for that can't be had, or y is to be drawn again
-            and the task has too many solutions to list.
+            and the task can neither list its solutions nor complete candidates.
     """
 
     def __init__(self, options: OwnStates, task: Task, model: Any, remembered: int) -> None:
@@ -84,7 +84,13 @@ class OwnRows:
             raise ValueError("own_states with symmetries needs a model whose latent begins anew: Deciding(anew=True)")
         self.options, self.task, self.model = options, task, model
         if options.redraw and not task.listable:
-            raise ValueError("own_states draw y again, and this task has too many solutions to list: redraw=False")
+            x = task.inputs("test")[0]
+            try:
+                task.completion(x, model.begin(x[None].to(model.leaves.device), 1).sets[0], 0)
+            except NotImplementedError as error:
+                raise ValueError(
+                    f"own_states draw y again, this task has too many solutions to list, and {error}: redraw=False"
+                ) from None
         self.lists = options.redraw
 
         @lru_cache(maxsize=remembered)
@@ -158,16 +164,24 @@ class OwnRows:
         if not self.lists:
             return y
         y = y.clone()
+        if not self.task.listable:  # one that is left stays: it is as good as another
+            chosen = chosen & excluded(candidates, y)
         for row in chosen.nonzero()[:, 0].tolist():
             try:
-                found = self.solutions(tuple(x[row].tolist())).to(y.device)
+                drawn = self._drawn(x[row], candidates[row], chance[row])
             except NotImplementedError:
                 self.lists = False
                 return y
-            found = found[~excluded(candidates[row].expand(len(found), -1, -1), found)]
-            if len(found):
-                y[row] = found[int(chance[row] * len(found))]
+            if drawn is not None:
+                y[row] = drawn
         return y
+
+    def _drawn(self, x: Tensor, candidates: Tensor, chance: Tensor) -> Tensor | None:
+        if not self.task.listable:
+            return self.task.completion(x, candidates, int(chance.double() * 2**53))
+        found = self.solutions(tuple(x.tolist())).to(candidates.device)
+        found = found[~excluded(candidates.expand(len(found), -1, -1), found)]
+        return found[int(chance * len(found))] if len(found) else None
 
 
 def excluded(candidates: Tensor, y: Tensor) -> Tensor:

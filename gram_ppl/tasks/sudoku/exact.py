@@ -34,7 +34,7 @@ class ExactSolver:
     def solve(self, x: np.ndarray, limit: int | None = None, order: np.ndarray | None = None) -> np.ndarray:
         """The solutions of a board ``[n * n]``, at most ``limit`` of them: ``[S, n * n]`` int64, sorted.
 
-        ``order [n³]``, a permutation of the pairs, decides which solutions a limit leaves.
+        ``order``, different pairs, decides which solutions a limit leaves; pairs that are not in it are excluded.
         """
         n, none = self.side, np.zeros((0, x.size), np.int64)
         if limit == 0 or ((x < 0) | (x > n)).any():

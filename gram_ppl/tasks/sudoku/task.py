@@ -12,6 +12,7 @@ from functools import reduce
 from itertools import count
 from os import PathLike, fspath
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -215,6 +216,16 @@ class Sudoku(Task):
         check_tokens("x", x, self.spec.len_in, board=True)
         found = self._solver.solve(x.detach().cpu().long().numpy(), limit)
         return torch.from_numpy(found).to(x.device)
+
+    def completion(self, x: Tensor, candidates: Tensor, seed: int) -> Tensor | None:
+        """See :meth:`Task.completion`; the first that is found in a random order, so not quite uniform."""
+        left = candidates[:, 1:].cpu() & (
+            (x.cpu()[:, None] == 0) | (x.cpu()[:, None] == torch.arange(1, self.side + 1))
+        )
+        order = torch.randperm(left.numel(), generator=torch.Generator().manual_seed(seed))
+        blank = np.zeros(len(x), np.int64)
+        found = self._solver.solve(blank, limit=1, order=order[left.flatten()[order]].numpy())
+        return torch.from_numpy(found[0]) if len(found) else None
 
     def violations(self, x: Tensor, y: Tensor) -> Tensor:
         """How many digits are missing from rows, columns and boxes of y, plus how many givens of x it changes.

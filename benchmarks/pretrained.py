@@ -1,0 +1,189 @@
+"""The weights that come with the library: trained, measured, and put where the library looks for them, with a card.
+
+    python benchmarks/pretrained.py sudoku4
+    python benchmarks/pretrained.py sudoku9 --data sudoku_extreme_1k_train.csv
+
+Trains by ``gram-ppl train`` (a run that is there goes on or is taken as it is) and measures as ``gram-ppl evaluate``
+does. Training data stay at home: the task in the file has what answering and measuring need.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import gram_ppl as gp
+from gram_ppl import presets
+from gram_ppl.cli.measuring import measure
+from gram_ppl.presets.settings import parsed
+from gram_ppl.storage.card import TEXT_FILE, Card
+from gram_ppl.storage.checkpoint import MODEL_FILE, read
+from gram_ppl.storage.folder import RUN_FILE, STATE_FILE
+from gram_ppl.storage.measurement import Measurement
+from gram_ppl.storage.places import WEIGHTS
+from gram_ppl.tasks.base import Task
+from gram_ppl.training import flops
+
+LEFT_OUT = ("calls", "seconds")  # figures of a clock or of a budget
+
+
+def _as_it_was(task: Task, folder: Path) -> Task:
+    return task
+
+
+def _held_out_rows(task: Any, folder: Path) -> Task:
+    """The test puzzles, and one to train on, without which there is no task."""
+    one = next(task.batches("train", 1, torch.Generator().manual_seed(0)))
+    for name, x, y in (("example.csv", one.x, one.y), ("held_out.csv", task.inputs("test"), task.answers("test"))):
+        rows = ([name, task.line(a), task.line(b), 0] for a, b in zip(x, y, strict=True))
+        _write_csv(folder / name, rows)
+    files = {"data": str(folder / "example.csv"), "test_data": str(folder / "held_out.csv")}
+    made = gp.tasks.Sudoku(**files, num_validation=0, num_test=len(task.inputs("test")))
+    made.config |= {name: [Path(path).name] for name, path in files.items()}
+    return made
+
+
+def _write_csv(path: Path, rows: Iterable[list[Any]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows([["source", "question", "answer", "rating"], *rows])
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one model is made.
+
+    Args:
+        task, settings: of ``gram-ppl train``.
+        about, data, limits: for its card.
+        data_setting: which setting of the task names a file of data, from ``--data``.
+        small: the task that is kept, from the one of training and the folder.
+        measured: other values of how it is measured.
+    """
+
+    task: str
+    about: str
+    data: str
+    limits: str
+    settings: tuple[str, ...] = ()
+    data_setting: str | None = None
+    small: Callable[[Any, Path], Task] = _as_it_was
+    measured: dict[str, Any] = field(default_factory=dict)
+
+
+def _few_graphs(task: Any, folder: Path) -> Task:
+    """Without the graphs that training draws from; the test graphs are the same."""
+    return gp.tasks.GraphColoring(**task.config | {"num_train": 1, "num_validation": 0})
+
+
+MADE = "puzzles that the task makes; measured on unseen ones of the same kind"
+RECIPES = {
+    "sudoku4": Recipe(
+        "sudoku", "4×4 Sudoku with 4 to 8 givens, one or many solutions", MADE,
+        "puzzles of fewer givens are outside its training", settings=("--updates", "1300"),
+    ),
+    "sudoku9": Recipe(
+        "sudoku", "hard 9×9 Sudoku",
+        "800 rows of Sudoku-Extreme (sapientinc/sudoku-extreme, the usual 1k draw) under symmetries; measured on the "
+        "200 other rows, which come with it",
+        "of puzzles as hard as Sudoku-Extreme many have no answer within its budget; more samples and steps find more",
+        settings=("--preset", "extreme", "--updates", "8000", "--set", "model.width=96", "--set", "model.block=8",
+                  "--set", "objective.steps=8", "--set", "objective.window=8"),
+        data_setting="task.data", small=_held_out_rows, measured={"samples": 8, "steps": 8 * 200},
+    ),
+    "queens8": Recipe("queens", "8 queens from some that are given: all completions", MADE, "boards of 8 × 8 only"),
+    "queens10": Recipe(
+        "queens", "10 queens from some that are given: all completions", MADE, "boards of 10 × 10 only",
+        settings=("--set", "task.n=10", "--set", "model.width=96", "--updates", "18000", "--set", "held_out=500",
+                  "--set", "steps=512"),
+    ),
+    "coloring8": Recipe(
+        "coloring", "graphs of 8 nodes in 3 colours: all colourings", MADE,
+        "8 nodes, 3 colours; trained on graphs with half of the edges", small=_few_graphs,
+    ),
+    "coloring10": Recipe(
+        "coloring", "graphs of 10 nodes in 3 colours: all colourings", MADE,
+        "10 nodes, 3 colours; trained on graphs with half of the edges",
+        settings=("--set", "task.n=10", "--updates", "8000"), small=_few_graphs,
+    ),
+    "grids4": Recipe(
+        "unconditional", "whole 4×4 Sudoku grids from nothing", "all 288 grids", "a generator: it takes no puzzle",
+    ),
+}  # fmt: skip
+
+
+def command(name: str, data: str | None) -> list[str]:
+    """What ``gram-ppl`` is called with."""
+    recipe = RECIPES[name]
+    given = [] if recipe.data_setting is None else ["--set", f"{recipe.data_setting}={data}"]
+    return ["train", recipe.task, *recipe.settings, *given]
+
+
+def commit() -> str:
+    """Of the code."""
+    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+    return done.stdout.strip() or "an unknown commit"
+
+
+def pack(name: str, run: Path, data: str | None, out: Path) -> str:
+    """Measure a finished run; write its weights, its card and how it is measured. Returns the card's text."""
+    recipe = RECIPES[name]
+    document = read(run / STATE_FILE)[1]
+    words = command(name, data)
+    values = dict(zip(words[2::2], words[3::2], strict=True))
+    changes = [value for key, value in zip(words[2::2], words[3::2], strict=True) if key == "--set"]
+    changes += [f"fit.updates={values['--updates']}"] if "--updates" in values else []
+    preset = presets.get(recipe.task, values.get("--preset", "cpu"), parsed(changes) | recipe.measured)
+    parts = presets.build(preset)
+    batch = next(parts.task.batches("train", parts.fit["batch_size"], torch.Generator().manual_seed(0)))
+    z = parts.model.begin(batch.x, len(batch.x))
+    age = torch.zeros(len(batch.x), dtype=torch.long)
+    each = flops.count(parts.objective(parts.model, parts.guide), *batch, z, age)
+    model, guide, _ = gp.load(run, task=parts.task)
+    out.mkdir(parents=True, exist_ok=True)
+    task = recipe.small(parts.task, out)
+    how = Measurement.of(preset)
+    asked = {"task": recipe.task, "preset": values.get("--preset", "cpu")}
+    (out / RUN_FILE).write_text(json.dumps(asked | how.described(), indent=1) + "\n", encoding="utf-8")
+    found = measure(model, task, task.inputs("test")[: how.held_out], how)
+    figures = {key: value for key, value in found.items() if not any(word in key for word in LEFT_OUT)}
+    shown = command(name, data and Path(data).name)
+    card = Card(
+        about=recipe.about, data=recipe.data, command=f"gram-ppl {shlex.join(shown)}", version=commit(),
+        device=f"{torch.get_num_threads()} thread of a {platform.machine()} CPU, shared", seed=0,
+        updates=document["update"], flops=float(each * document["update"]), seconds=document["seconds"],
+        parameters=sum(weights.numel() for weights in model.parameters()), figures=figures, limits=recipe.limits,
+        sha256="",
+    )  # fmt: skip
+    gp.save(out, model, guide, task, card=card)
+    return (out / TEXT_FILE).read_text(encoding="utf-8")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Train what is not trained, and pack it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", choices=RECIPES)
+    parser.add_argument("--data", help="file or folder of training data, for those that need one")
+    parser.add_argument("--run", type=Path, help="folder of the run; runs/pretrained/NAME if not given")
+    parser.add_argument("--out", type=Path, help="where the weights go; into the library if not given")
+    given = parser.parse_args(arguments)
+    run = given.run or Path("runs/pretrained") / given.name
+    if not (run / MODEL_FILE).exists():
+        words = [*command(given.name, given.data), "--out", str(run)]
+        words += ["--resume"] if (run / STATE_FILE).exists() else []
+        subprocess.run([sys.executable, "-m", "gram_ppl.cli", *words], check=True)
+    print(pack(given.name, run, given.data, given.out or WEIGHTS / given.name))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""Weights that come with the library, and models on the hub: cards, checksums, figures, errors."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import gram_ppl as gp
+from gram_ppl.cli import app
+from gram_ppl.storage import places
+from gram_ppl.storage.card import Card, digest
+from gram_ppl.storage.measurement import Measurement
+
+NAMES = places.names()
+PUZZLE = "1... .... ...2 ...."
+
+
+def call(*arguments: str) -> Any:
+    return CliRunner().invoke(app, list(arguments))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_weights_are_those_of_their_card(name: str) -> None:
+    folder = places.WEIGHTS / name
+    card = Card.read(folder)
+    assert card is not None
+    model, _, task, options = gp.pretrained(name)
+    assert digest(folder / "model.safetensors") == card.sha256
+    assert sum(weights.numel() for weights in model.parameters()) == card.parameters
+    assert (folder / "README.md").read_text() == card.text(name)
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 1_000_000
+    assert len(task.inputs("test")) >= 1
+    assert options["num_samples"] == Measurement.stored(folder).samples
+
+
+def test_all_weights_together_are_small() -> None:
+    assert NAMES
+    assert sum(path.stat().st_size for path in places.WEIGHTS.rglob("*")) < 8_000_000
+
+
+def test_figures_are_those_of_the_card() -> None:
+    """Of 40 test inputs: accuracy and coverage as the card has them, within what so few tell."""
+    card = Card.read(places.WEIGHTS / "sudoku4")
+    assert card is not None
+    done = call("evaluate", "pretrained:sudoku4", "--held-out", "40", "--json")
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert found["num_test"] == 40
+    assert abs(found["accuracy"] - card.figures["accuracy"]) < 0.02
+    assert abs(found["coverage"] - card.figures["coverage"]) < 0.05
+
+
+def test_solve_finds_every_completion() -> None:
+    done = call("solve", "pretrained:sudoku4", PUZZLE, "--all", "--json")
+    assert done.exit_code == 0, done.output
+    (result,) = json.loads(done.stdout)["puzzles"]
+    assert (result["solutions"], result["complete"]) == (18, True)
+    model, _, task, options = gp.pretrained("sudoku4")
+    assert gp.solve(model, task, task.parse(PUZZLE), **options, seed=0).verified.all()
+
+
+def test_list_names_them_all() -> None:
+    done = call("list", "--json")
+    assert sorted(json.loads(done.stdout)) == NAMES
+    assert all(name in call("list").stdout for name in NAMES)
+
+
+def test_what_there_is_not() -> None:
+    with pytest.raises(ValueError, match=r"pretrained:chess: there are no such weights; there are .*sudoku4"):
+        gp.pretrained("chess")
+    done = call("solve", "pretrained:chess", PUZZLE)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_weights_that_are_not_those_of_the_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(places.WEIGHTS / "sudoku4", tmp_path / "sudoku4")
+    monkeypatch.setattr(places, "WEIGHTS", tmp_path)
+    model, guide, task = gp.load("pretrained:sudoku4")
+    with torch.no_grad():
+        next(model.parameters()).add_(1)
+    gp.save(tmp_path / "sudoku4", model, guide, task)
+    with pytest.raises(gp.CheckpointError, match="not the weights that the card tells of"):
+        gp.pretrained("sudoku4")
+    (tmp_path / "sudoku4" / "card.json").write_text('{"about": "nothing"}')
+    with pytest.raises(ValueError, match=r"card.json: the file is damaged"):
+        gp.pretrained("sudoku4")
+
+
+def test_data_beside_the_model(tmp_path: Path) -> None:
+    """A task whose file lies in the folder is built from there, wherever the folder is."""
+    task = gp.tasks.Sudoku(num_validation=0, num_test=2)
+    rows = [
+        f"made,{task.line(x)},{task.line(y)},0" for x, y in zip(task.inputs("test"), task.answers("test"), strict=True)
+    ]
+    (tmp_path / "rows.csv").write_text("\n".join(["source,question,answer,rating", *rows]))
+    stored = gp.tasks.Sudoku((2, 2), data=str(tmp_path / "rows.csv"), num_validation=0, num_test=1)
+    stored.config["data"] = ["rows.csv"]
+    model = gp.models.GRAM(stored.spec, width=8)
+    gp.save(tmp_path, model, gp.guides.AmortizedGuide(model), stored)
+    (tmp_path / "moved").mkdir()
+    for name in ("rows.csv", "model.safetensors"):
+        (tmp_path / name).rename(tmp_path / "moved" / name)
+    _, _, found = gp.load(tmp_path / "moved")
+    assert torch.equal(found.inputs("test"), stored.inputs("test"))
+
+
+def test_to_the_hub_and_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub: dict[str, Path] = {}
+
+    class Api:
+        def create_repo(self, name: str, exist_ok: bool) -> None:
+            assert exist_ok
+            (tmp_path / name).mkdir(parents=True)
+
+        def upload_folder(self, *, repo_id: str, folder_path: Path) -> str:
+            hub[repo_id] = tmp_path / repo_id
+            shutil.copytree(folder_path, hub[repo_id], dirs_exist_ok=True)
+            return repo_id
+
+    def snapshot(name: str, allow_patterns: list[str]) -> str:
+        if name not in hub:
+            raise FileNotFoundError("404")
+        assert "model.safetensors" in allow_patterns
+        return str(hub[name])
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", Api)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+    model, guide, task, _ = gp.pretrained("sudoku4")
+    card = Card.read(places.WEIGHTS / "sudoku4")
+    gp.save("hub:someone/four", model, guide, task, card=card)
+    assert (hub["someone/four"] / "README.md").read_text().startswith("---\nlibrary_name: gram_ppl\n")
+    again, _, same = gp.load("hub:someone/four")
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
+    assert torch.equal(same.inputs("test"), task.inputs("test"))
+    with pytest.raises(
+        ValueError, match=r"hub:someone/five: the hub did not answer as hoped \(FileNotFoundError: 404\)"
+    ):
+        gp.load("hub:someone/five")
+    with pytest.raises(ValueError, match="expected hub:OWNER/NAME"):
+        gp.load("hub:someone")
