@@ -3,6 +3,7 @@
 from . import guides, models, nn, tasks
 from .evaluation import bounds, features, metrics
 from .evaluation.metrics import tune
+from .evaluation.uniformity import uniformity
 from .inference import halt, select
 from .inference.rollout import rollout, trajectories
 from .inference.solve import generate, solve
@@ -71,4 +72,5 @@ __all__ = [
     "tracking",
     "tune",
     "to_arviz",
+    "uniformity",
 ]

@@ -223,7 +223,7 @@ def test_a_completion_agrees_with_candidates() -> None:
     """There is one exactly where one of all 288 grids agrees, and of those that agree all come up."""
     generator = torch.Generator().manual_seed(3)
     x, _ = next(TASK.batches("train", 200, generator))
-    sets = small().begin(x, len(x)).sets & (torch.rand(200, 16, 5, generator=generator) < 0.8)
+    sets = small().begin(x, len(x)).sets & (torch.rand(200, 16, 5, generator=generator) < 0.93)
     left = [agree(*pair) for pair in zip(x, sets, strict=True)]
     assert 20 < sum(number > 0 for number in left) < 180
     for seed, (row, candidates, number) in enumerate(zip(x, sets, left, strict=True)):

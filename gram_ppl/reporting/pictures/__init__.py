@@ -6,6 +6,7 @@ from .landscape import Landscape, draw_landscape, landscape
 from .reliability import draw_reliability, reliability
 from .scaling import Coverage, Scaling, coverage_by_solutions, draw_coverage, draw_scaling, scaling
 from .training import draw_bounds, surrogate_of, training_curves
+from .uniformity import draw_uniformity
 
 __all__ = [
     "Convergence",
@@ -23,6 +24,7 @@ __all__ = [
     "draw_landscape",
     "draw_reliability",
     "draw_scaling",
+    "draw_uniformity",
     "landscape",
     "reliability",
     "scaling",

@@ -1,0 +1,94 @@
+"""Whether samples follow the posterior: of an input with several solutions it is uniform over a known set.
+
+What simulation-based calibration (Talts et al., arXiv 1804.06788) asks of all inputs together can be asked here of each
+one: answers that hold are counted by the solution that they are, and χ² says whether even counts look like that.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..inference.rollout import rollout
+from ..tasks.base import Task
+
+LEVEL = 0.01  # below which uniformity is rejected
+
+
+def uniformity(
+    model: nn.Module,
+    task: Task,
+    x: Tensor | None = None,
+    *,
+    num_samples: int = 100,
+    most: int = 50,
+    draws: int = 999,
+    seed: int = 0,
+    **options: Any,
+) -> dict[str, Any]:
+    """χ² of the answers that hold against the uniform distribution over all solutions, input by input.
+
+    Args:
+        model: the program.
+        task: lists the solutions.
+        x: inputs ``[B, L_in]``; the task's test split if not given. Those with 2 to ``most`` solutions count.
+        num_samples: N, trajectories of each input.
+        most: solutions of an input.
+        draws: simulated counts of an ideal sampler behind each p value.
+        seed: of trajectories and simulated counts.
+        options: of :func:`gram_ppl.rollout`.
+
+    Returns:
+        ``p_values``, one for each input that counts, uniform on [0, 1] for an ideal sampler; ``rejected``, the share
+        below 0.01; ``excess``, the mean of χ² ÷ its expectation, 1 for an ideal sampler; ``inputs``, how many count;
+        ``accuracy``, the share of their answers that hold; ``num_samples``.
+
+    Raises:
+        ValueError: no input has 2 to ``most`` solutions.
+    """
+    x = task.inputs("test") if x is None else x
+    solutions = [task.canonical(task.solutions(row)) for row in x.cpu()]
+    kept = [index for index, found in enumerate(solutions) if 2 <= len(found) <= most]
+    if not kept:
+        raise ValueError(f"no input has 2 to {most} solutions: there is no distribution to compare with")
+    x = x[kept]
+    tokens = rollout(model, x, num_samples=num_samples, seed=seed, **options).tokens.cpu()
+    valid = task.verify(x.cpu()[:, None], tokens)
+    generator = torch.Generator().manual_seed(seed)
+    p_values, excess = [], []
+    for index, answers, holds in zip(kept, task.canonical(tokens), valid, strict=True):
+        counts = (answers[holds][:, None] == solutions[index]).all(dim=-1).sum(dim=0)
+        p_value, ratio = even(counts, draws, generator)
+        p_values.append(p_value)
+        excess.append(ratio)
+    return {
+        "inputs": len(kept),
+        "num_samples": num_samples,
+        "accuracy": valid.double().mean().item(),
+        "rejected": sum(p < LEVEL for p in p_values) / len(kept),
+        "excess": sum(excess) / len(kept),
+        "p_values": p_values,
+    }
+
+
+def even(counts: Tensor, draws: int, generator: torch.Generator) -> tuple[float, float]:
+    """Whether counts ``[S]`` are those of even draws: a p value, and χ² ÷ its expectation.
+
+    The p value is the rank of χ² among those of simulated counts, equal ones in random order, so that of even draws it
+    is uniform on [0, 1]; of less than two counts it is uniform whatever they are.
+    """
+    number, size = int(counts.sum()), len(counts)
+    if not number:
+        return torch.rand((), generator=generator, dtype=torch.float64).item(), 1.0
+    drawn = torch.randint(size, (draws, number), generator=generator)
+    simulated = torch.zeros(draws, size, dtype=torch.int64).scatter_add_(1, drawn, torch.ones_like(drawn))
+
+    def spread(some: Tensor) -> Tensor:  # whole numbers, so that equal ones are equal
+        return (size * some - number).square().sum(dim=-1)
+
+    own, others = spread(counts.cpu()), spread(simulated)
+    above, same = int((others > own).sum()), int((others == own).sum())
+    place = torch.rand((), generator=generator, dtype=torch.float64).item()
+    return (above + place * (same + 1)) / (draws + 1), float(own) / (size * number) / (size - 1)
