@@ -1,4 +1,4 @@
-"""Every file that the documents name is there."""
+"""Every file that the documents name is there, and their lines can be read."""
 
 from __future__ import annotations
 
@@ -29,6 +29,11 @@ def missing(document: Path) -> list[str]:
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_every_file_that_is_named_exists(document: Path) -> None:
     assert missing(document) == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_lines_are_not_too_long(document: Path) -> None:
+    assert [line for line in document.read_text().splitlines() if len(line) > 120 and not line.startswith("|")] == []
 
 
 def test_a_file_that_moved_away_is_found(tmp_path: Path) -> None:

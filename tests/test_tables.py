@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from concurrent.futures import Future
 from dataclasses import replace
@@ -18,6 +19,7 @@ from gram_ppl import presets
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
 import figure_text
+import overview
 import table_runs
 import table_text
 import tables
@@ -229,6 +231,31 @@ def test_a_row_has_one_budget(tmp_path: Path) -> None:
     assert "| GRAM | 0.500 ± 0.354 | 2 |" in text
     kept = json.loads((tmp_path / "table_1_cpu.json").read_text())
     assert [record["system"] for record in kept] == ["TRM", "GRAM", "GRAM"]
+
+
+@pytest.mark.parametrize(("number", "scale"), list(tables.TABLES))
+def test_the_written_tables_are_those_of_their_records(number: str, scale: str, tmp_path: Path) -> None:
+    kind = "figure" if number == tables.FIGURE else "table"
+    record = tables.RESULTS / f"{kind}_{number}_{scale}.json"
+    if not record.exists():
+        pytest.skip("not run yet")
+    shutil.copy(record, tmp_path)
+    document = Path(shutil.copy(tables.DOCUMENT, tmp_path))
+    table = tables.TABLES[number, scale]
+    if number == tables.FIGURE:
+        figure_text.write(scale, table, [], tmp_path, document)
+    else:
+        text = tables.write(number, scale, table, [], tmp_path, document)
+        assert text == record.with_suffix(".md").read_text()
+    assert document.read_text() == tables.DOCUMENT.read_text()
+
+
+def test_the_picture_shows_what_the_table_says() -> None:
+    text = (tables.RESULTS / "table_1_cpu.md").read_text().partition("### 8 queens, rows")[2].partition("###")[0]
+    rows = [[cell.split()[0] if cell.strip() else "" for cell in line.split("|")[1:-1]] for line in text.splitlines()]
+    shown = overview.points(tables.RESULTS)["8 queens, rows"]
+    assert [f"{value:.3f}" for value in shown["MDLM"]] == next([r[1], r[4], r[5]] for r in rows if r[:1] == ["MDLM"])
+    assert sorted(shown) == sorted(name for _, _, names in overview.KINDS.values() for name in names)
 
 
 def test_depth_and_width_from_the_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
