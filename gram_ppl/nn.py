@@ -125,7 +125,10 @@ class AttentionMixer(nn.Module):
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
         if self.cos_sin is not None:
             q, k = rotate(q, self.cos_sin), rotate(k, self.cos_sin)
-        mixed = attend(q, k, v, self.bias(related))
+        bias = self.bias(related)
+        if bias is not None and bias.dim() > 3:  # of each example, for all particles
+            bias = bias.expand(*lead, -1, -1, -1).flatten(0, -4)
+        mixed = attend(q, k, v, bias)
         return self.out(mixed.transpose(1, 2).reshape(*lead, length, width))
 
 

@@ -21,4 +21,5 @@ class Noising(Guide):
     def posterior(self, u: Tensor, y: Tensor, prior: dist.TorchDistribution) -> dist.TorchDistribution:
         """q(z_{t-1} | z_t, y), event shape ``[L_out]``; u is z_t, one-hot ``[B, L_out, S]``."""
         model: Any = self.model
-        return self._infer["given"](one_hot(y, model.spec.vocab_out).to(u))
+        answer = one_hot(y, model.spec.vocab_out).to(u)
+        return self._infer["given"](answer.expand(*u.shape[:-1], -1))

@@ -118,8 +118,9 @@ class Deciding(GRAM):
     def decide(self, z: Latent, n: int) -> Latent:
         """A decision after supervision step n, and the candidates that it leaves."""
         candidates, log_prob = z.sets, full(self.decode(z).base_dist.logits)
-        zeros = log_prob.new_zeros(log_prob.shape[:-1])
+        zeros = torch.zeros(log_prob.shape[:-1], dtype=log_prob.dtype, device=log_prob.device)
         order = pyro.sample(f"order_{n}", dist.Normal(zeros, 1.0).to_event(1))
+        candidates, log_prob = (part.expand(*order.shape, -1) for part in (candidates, log_prob))  # of all particles
         with torch.no_grad():
             kept = None if self.keep is None else self.keep_logits(z.h).sigmoid()
             numbers = parts(self.policy(View(log_prob, candidates, order, kept)), candidates)

@@ -8,11 +8,10 @@ import pyro
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
 
-from ..nn import SwiGLU
 from ..runtime.precision import exactly
 from ..state import Latent
 from ..tasks.base import Spec
-from .noise import LearnedNoise, NoNoise
+from .noise import LearnedNoise, NoiseHead, NoNoise
 from .recursion import Recursive
 
 
@@ -52,7 +51,7 @@ class GRAM(Recursive):
     def build(self) -> None:
         """See :meth:`Recursive.build`: the network of the guidance, which starts at zero."""
         if not isinstance(self.noise, NoNoise):
-            self.guidance = SwiGLU(self.width, self.width, 2 * self.width, zero=True)
+            self.guidance = NoiseHead(self.width, self.width, 2 * self.width, zero=True)
 
     def deterministic(self) -> GRAM:
         """A new model of the same size without guidance; its parameters become hidden units of the blocks."""
@@ -72,4 +71,4 @@ class GRAM(Recursive):
             return z.moved(u, low)
         proposed: Any = {"proposal": u, **infer}
         eps = pyro.sample(name, self.prior(u), infer=proposed)
-        return z.moved(u + eps, low)
+        return z.moved((u + eps).to(self.h0.dtype), low)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pyro.distributions as dist
@@ -11,7 +12,15 @@ import torch.nn.functional as F
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
 
-from ..runtime.precision import full
+from ..nn import SwiGLU
+from ..runtime.precision import at_least_single, full
+
+
+class NoiseHead(SwiGLU):
+    """A network whose weights stay in float32 at least, whatever ``model.half()`` says."""
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> NoiseHead:
+        return super()._apply(at_least_single(fn), recurse)
 
 
 @dataclass(frozen=True)

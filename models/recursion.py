@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from ..heads import Heads
 from ..nn import Attention, Block, TokenMixing
 from ..program.model import Program
-from ..program.poutine import register, supervision, transition
+from ..program.parameters import register
+from ..program.poutine import supervision, transition
 from ..runtime.precision import full
-from ..state import Latent, num_rows
+from ..state import Latent
 from ..tasks.base import Spec
 from .encoders.patches import Patches
 from .encoders.tokens import NodeTokens, PuzzleTokens, Tokens
@@ -158,6 +159,11 @@ class Recursive(Program):
         """Network evaluations of one trajectory in one supervision step, T·(K + 1)."""
         return self.transitions * (self.core.low_steps + 1)
 
+    @property
+    def vocabulary(self) -> int | list[int]:
+        """See :attr:`Program.vocabulary`."""
+        return self.encoder.vocabulary
+
     def initial(self, batch: int) -> Latent:
         """See :meth:`Program.initial`."""
         return Latent(self.h0, self.l0).map(lambda state: state.expand(batch, -1, -1))
@@ -181,8 +187,8 @@ class Recursive(Program):
         start: int = 0,
     ) -> tuple[Latent, Tensor]:
         """See :meth:`Program.forward`."""
-        register("model", self)
-        batch = num_rows(x, y, latent)
+        register(self.name, self)
+        x, y, batch = self.given(x, y, latent)
         e, related = self.encoder(x, batch), self.encoder.related(x)
         z = self.begin(x, batch) if latent is None else latent
         with pyro.plate("batch", batch, dim=-1):

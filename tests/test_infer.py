@@ -440,7 +440,7 @@ def test_bad_halts(make: Any, message: str) -> None:
         ({"num_samples": 0}, "num_samples must be at least 1, got 0"),
         ({"steps": 0}, "steps must be at least 1, got 0"),
         ({"retry": 0}, "retry must be at least 1, got 0"),
-        ({"x": X[0]}, r"x must have shape \[B, L_in\], got \(6,\)"),
+        ({"x": X[0]}, r"x: expected integer tokens of shape \[B, 6\], found torch.int64 of \[6\]"),
     ],
 )
 def test_bad_arguments(call: Any, options: dict[str, Any], message: str) -> None:

@@ -403,8 +403,8 @@ def test_rollout_passes_steps_and_splits_rows() -> None:
         ({"num_samples": 0}, "num_samples must be at least 1, got 0"),
         ({"steps": 0}, "steps must be at least 1, got 0"),
         ({"chunk": -1}, "chunk must be at least 1, got -1"),
-        ({"x": X[0]}, r"x must have shape \[B, L_in\], got \(6,\)"),
-        ({"x": X[None]}, r"x must have shape"),
+        ({"x": X[0]}, r"x: expected integer tokens of shape \[B, 6\], found torch.int64 of \[6\]"),
+        ({"x": X[None]}, r"x: expected integer tokens of shape \[B, 6\]"),
     ],
 )
 def test_bad_arguments(options: dict[str, Any], message: str) -> None:

@@ -10,12 +10,12 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.columns import Columns
 from rich.text import Text
 
 from ..inference import select
 from ..reporting import tables as report
+from ..runtime.precision import chosen
 from ..runtime.processes import Shares, main_process
 from ..storage.checkpoint import load
 from ..storage.measurement import settings_of
@@ -25,7 +25,7 @@ from ..tasks.base import Task
 def opened(folder: Path) -> tuple[Any, Task]:
     """Model, on CUDA where there is one (each of several processes has its own), and task of a run."""
     model, _, task = load(folder)
-    shares = Shares(1, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    shares = Shares(1, chosen(None))
     return model.to(shares.device), task
 
 

@@ -216,6 +216,8 @@ def site_terms(
         if site["type"] != "sample" or site["is_observed"]:
             continue
         q, value = site["fn"], site["value"]
+        if site["mask"] is not None or (isinstance(site["scale"], float) and site["scale"] != 1):
+            raise ValueError(f"a handler around the guide scales or masks {name!r}, so this is no bound")
         if name not in nodes:
             raise ValueError(f"the guide samples {name!r}, which the model doesn't have")
         if q.batch_shape != (len(y),):
@@ -243,10 +245,12 @@ def _fold(
     for name, number in (("num_particles", num_particles), ("steps", steps), ("chunk", chunk)):
         if number is not None and number < 1:
             raise ValueError(f"{name} must be at least 1, got {number}")
+    program: Any = poutine.unwrap(model)
+    if isinstance(program, Program):
+        x, y, _ = program.given(x, y, read=True)  # type: ignore[assignment]
     if y.dim() != 2 or (x is not None and (x.dim() != 2 or len(x) != len(y))):
         found = "None" if x is None else list(x.shape)
         raise ValueError(f"x and y must have shapes [B, L_in] and [B, L_out], got {found} and {list(y.shape)}")
-    program: Any = poutine.unwrap(model)
     device = next(program.parameters()).device
     x, y = None if x is None else x.to(device), y.to(device)
     length = max(y.shape[1], 0 if x is None else x.shape[1])

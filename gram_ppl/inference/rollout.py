@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import fields, replace
 from itertools import pairwise
 from typing import Any, cast
 
@@ -31,7 +31,7 @@ def trajectories(model: nn.Module, x: Tensor, **options: Any) -> Iterator[Step]:
     for name in ("chunk", "shares"):
         if name in options:
             raise TypeError(f"trajectories run all in one batch and take no {name}")
-    how = _checked(model, x, options)
+    x, how = checked(model, x, options, read=not (isinstance(x, Tensor) and x.is_cuda))
     rows = x.to(next(model.parameters()).device).repeat_interleave(how.num_samples, dim=0)
     streams = Streams(first_seed(how.seed), 0, len(rows), rows.device)
     for step, _ in _walk(model, rows, streams, range(1, how.depth(model) + 1), how, batch=len(x)):
@@ -52,10 +52,10 @@ def rollout(model: nn.Module, x: Tensor, **options: Any) -> Rollouts:
             :class:`gram_ppl.inference.options.Options`.
 
     Raises:
-        ValueError: a number less than 1, or x is not ``[B, L_in]``.
+        ValueError: a number less than 1, or an x that :meth:`gram_ppl.Program.given` refuses.
         TypeError: the model is no :class:`gram_ppl.Program`, or an option has another name.
     """
-    how, program = _checked(model, x, options), cast(Any, model)
+    (x, how), program = checked(model, x, options), cast(Any, model)
     device, steps = next(model.parameters()).device, how.depth(model)
     chunk = how.chunk or max(1, (2048 if device.type == "cpu" else 1 << 18) // (x.shape[1] or program.spec.len_out))
     seed, total = first_seed(how.seed), len(x) * how.num_samples
@@ -90,13 +90,14 @@ def _chained(program: Any, x: Tensor, how: Options, chunk: int) -> Rollouts:
     return Rollouts(*(_each(lambda field: field[None, :cut] if alone else field[:cut], field) for field in rows))
 
 
-def _checked(model: Any, x: Tensor, options: dict[str, Any]) -> Options:
+def checked(model: Any, x: Any, options: dict[str, Any], *, read: bool = True) -> tuple[Tensor, Options]:
+    """Inputs as tokens ``[B, L_in]``, and the options; for arguments and errors see :func:`rollout`."""
     if not isinstance(model, Program):
         raise TypeError(f"a rollout needs a gp.Program, and {type(model).__name__} is none")
-    how = Options(**options)
-    if x.dim() != 2:
-        raise ValueError(f"x must have shape [B, L_in], got {tuple(x.shape)}")
-    return how
+    known = [field.name for field in fields(Options)]
+    if unknown := options.keys() - {*known}:
+        raise TypeError(f"a rollout runs where its model is and takes {', '.join(known)}; not {', '.join(unknown)}")
+    return cast(Tensor, model.given(x, read=read)[0]), Options(**options)
 
 
 def _each(change: Callable[..., Any], *tensors: Tensor | None) -> Any:

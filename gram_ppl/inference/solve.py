@@ -8,12 +8,13 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from ..program.model import as_tokens
 from ..program.poutine import Anneal, Temperature
 from ..runtime.processes import Shares
 from ..state import Answers
 from ..tasks.base import Task
 from .options import depth, first_seed
-from .rollout import rollout, shaped
+from .rollout import checked, rollout, shaped
 from .select import MajorityVote, MostConfident, Selector, Viewing
 
 
@@ -97,12 +98,14 @@ def solve(
         options["noise"] = options.get("noise") or preset.noise(steps)
         select = select or preset.select
     select = select or MajorityVote()
-    x = x if x.dim() > 1 else x[None]
+    x = as_tokens("x", x, model)
+    x, _ = checked(model, x[None] if x.dim() == 1 else x, {}, read=False)
     if isinstance(select, Viewing):
         generator = torch.Generator().manual_seed(first_seed(options.get("seed")))
         views, undo = select.views(task, x.cpu(), num_samples, generator)
         out = shaped(rollout(model, views.flatten(0, 1), num_samples=1, **options), len(x))
-        out = out._replace(tokens=undo(out.tokens.cpu()).to(out.tokens.device))
+        tokens = undo(out.tokens.clamp(min=0).cpu()).to(out.tokens.device)
+        out = out._replace(tokens=torch.where(out.tokens < 0, out.tokens, tokens))  # what has no answer keeps none
     else:
         out = rollout(model, x, num_samples=num_samples, **options)
     x = x.to(out.tokens.device)

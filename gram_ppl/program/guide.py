@@ -12,8 +12,10 @@ from pyro.poutine.guide import GuideMessenger
 from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor, nn
 
-from ..runtime.precision import exactly
-from .poutine import register
+from ..runtime.precision import at_least_single, exactly
+from .model import as_tokens
+from .parameters import register, unbound
+from .poutine import Hidden
 
 
 def _hidden(site: Any) -> bool:
@@ -44,6 +46,7 @@ class Guide(nn.Module, GuideMessenger):
         model: the program that the guide belongs to; it is not registered as a submodule.
     """
 
+    name = "guide"  # of its parameters in Pyro's parameter store
     needs_y = True  # False for guides that never look at y, such as the prior
 
     def __init__(self, model: nn.Module) -> None:
@@ -51,6 +54,7 @@ class Guide(nn.Module, GuideMessenger):
         GuideMessenger.__init__(self, model)
         self._y: Any = None
         self._infer: Any = None
+        self._site = ""
         self.returned: Any = None
         self.config: dict[str, Any] = {}
 
@@ -69,7 +73,8 @@ class Guide(nn.Module, GuideMessenger):
 
         Where y is excluded already, any part will do: y itself has no density there.
         """
-        part = labels.gather(-1, self._y[..., None])[..., 0].clamp(min=0)
+        y = self._y.expand(labels.shape[:-1])
+        part = labels.gather(-1, y[..., None])[..., 0].clamp(min=0)
         return dist.Delta(part).to_event(1)
 
     def acts(self, charged: bool) -> bool:
@@ -82,7 +87,7 @@ class Guide(nn.Module, GuideMessenger):
         Observed sites and y are hidden from handlers outside, so that a trace of the guide is a trace of q alone.
 
         Raises:
-            ValueError: y is missing and this guide needs it.
+            ValueError: y is missing and this guide needs it, or a handler that the guide wears observes a site of it.
         """
         return self.run(self.model, x, y, **kwargs)
 
@@ -95,10 +100,12 @@ class Guide(nn.Module, GuideMessenger):
                 f"{type(self).__name__} is a posterior given y, and y is missing: pass it as an argument, "
                 "guide(x, y); a y that only poutine.condition holds does not reach the guide"
             )
-        self._y = y
+        program: Any = poutine.unwrap(self.model)
+        taken = None if y is None else as_tokens("y", y, program)
+        self._y = taken if taken is None or taken.is_floating_point() else taken.long()
         try:
-            with poutine.block(hide_fn=_hidden), self:
-                register("guide", self)
+            with Hidden(hide_fn=_hidden), self:
+                register(self.name, self)
                 self.returned = model(x, y, **kwargs)
         finally:
             self._y = self._infer = None
@@ -106,8 +113,15 @@ class Guide(nn.Module, GuideMessenger):
         return {name: site["value"] for name, site in nodes if site["type"] == "sample" and not _hidden(site)}
 
     def _pyro_sample(self, msg: Any) -> None:
-        self._infer = msg["infer"]
+        self._site, self._infer = msg["name"], msg["infer"]
         super()._pyro_sample(msg)
+
+    def _pyro_post_sample(self, msg: Any) -> None:
+        if "prior" in msg["infer"] and msg["is_observed"]:
+            raise ValueError(f"a handler around the guide observes {msg['name']!r}: condition the model in its place")
+        if msg["infer"] is not self._infer and msg["name"] == self._site:
+            msg["infer"] = {**msg["infer"], **self._infer}  # what this run says goes before what a replayed one said
+        super()._pyro_post_sample(msg)
 
     def get_posterior(self, name: str, prior: Any) -> Any:
         """The distribution of one site: :meth:`posterior` at the ``eps`` sites where it acts, else the prior.
@@ -132,5 +146,9 @@ class Guide(nn.Module, GuideMessenger):
             raise ValueError("y is not observed, so this is no bound on p(y | x): pass y to the objective, elbo(x, y)")
         return model_trace, guide_trace
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Guide:
+        return super()._apply(at_least_single(fn), recurse)
+
     def __getstate__(self) -> dict[str, Any]:
+        unbound(self)
         return {**self.__dict__, "trace": Trace(), "returned": None}

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any, ClassVar
 
+import torch
 from pyro.distributions.torch_distribution import TorchDistributionMixin
+from pyro.poutine.util import is_validation_enabled
 from torch import Tensor, nn
 
 from ..runtime.arguments import Captured
-from ..state import Latent
-from ..tasks.base import Spec
+from ..state import Latent, num_rows
+from ..tasks.base import Spec, check_tokens
+from .parameters import unbound
 
 
 class Program(nn.Module, metaclass=Captured):
@@ -24,6 +27,7 @@ class Program(nn.Module, metaclass=Captured):
     without: ClassVar[Collection[str]] = ("spec",)
     fixed: ClassVar[Collection[str]] = ()  # arguments of its bases that a class chooses
 
+    name = "model"  # of its parameters in Pyro's parameter store
     spec: Spec  # of the task
     width: int  # D, the width of what :meth:`initial` gives and the heads read
     supervision: int  # N_sup, supervision steps of a trajectory in training
@@ -37,6 +41,43 @@ class Program(nn.Module, metaclass=Captured):
         self.config: dict[str, Any] = {}
         self.core: nn.Module | None = None  # the deterministic part of a transition, which may run compiled
         self.heads: nn.Module | None = None  # halt and value head, :class:`gram_ppl.heads.Heads`
+
+    @property
+    def vocabulary(self) -> int | list[int]:
+        """Input tokens are below it: a number, or one for each of the ``L_in``."""
+        return self.spec.vocab_in
+
+    def given(
+        self, x: Any, y: Any = None, latent: Latent | None = None, *, read: bool = False
+    ) -> tuple[Tensor | None, Tensor | None, int]:
+        """The arguments of :meth:`forward`, x and y as int64 tensors, and B; arrays and lists are taken.
+
+        Their values are looked at only with Pyro's validation on, which training and rollouts switch off, or where
+        ``read`` says so: on CUDA that waits for the device.
+
+        Raises:
+            ValueError: another dtype, shape or number of rows, no row, or a token out of range.
+        """
+        x = None if x is None else as_tokens("x", x, self)
+        y = None if y is None else as_tokens("y", y, self)
+        if x is not None:
+            check_tokens("x", x, self.spec.len_in if x.shape[-1:] != (0,) else 0, rows=True)
+        if y is not None:
+            check_tokens("y", y, self.spec.len_out, rows=y.dim() <= 2)  # further dimensions hold particles
+        if latent is not None and not isinstance(latent, Latent):
+            raise ValueError(f"latent: expected a gp.Latent, found {type(latent).__name__}.")
+        batch = num_rows(x, y, latent)
+        if batch == 0:
+            raise ValueError(f"{'y' if x is None else 'x'}: expected one row at least, found none.")
+        rows = {"y": None if y is None else y.shape[-2], "latent": None if latent is None else latent.h.shape[-3]}
+        for name, number in rows.items():
+            if number is not None and number != batch:
+                raise ValueError(f"{name}: expected {batch} rows, one for each of x, found {number}.")
+        if read or is_validation_enabled():
+            for name, tokens, below in (("x", x, self.vocabulary), ("y", y, self.spec.vocab_out)):
+                if tokens is not None and tokens.shape[-1]:
+                    check_range(name, tokens, below)
+        return (None if x is None else x.long()), (None if y is None else y.long()), batch
 
     def initial(self, batch: int) -> Latent:
         """z_0 for a batch, ``[B, L, D]`` each."""
@@ -88,6 +129,40 @@ class Program(nn.Module, metaclass=Captured):
         """
         raise NotImplementedError(f"{type(self).__name__} makes no decisions")
 
+    def __getstate__(self) -> dict[str, Any]:
+        unbound(self)
+        state: dict[str, Any] = super().__getstate__()
+        return state
+
     def halts(self, h: Tensor, age: Tensor) -> Tensor:
         """Rows that halt in training after ``age [B]`` supervision steps: ``[B, L, D] -> [B]`` bool."""
         raise NotImplementedError(f"{type(self).__name__} has rows that halt and must define halts(h, age)")
+
+
+def as_tokens(name: str, given: Any, program: nn.Module) -> Tensor:
+    """A tensor as it is; an array or lists as a tensor on the program's device.
+
+    Raises:
+        ValueError: it is nothing of the kind.
+    """
+    if isinstance(given, Tensor):
+        return given
+    try:
+        return torch.as_tensor(given, device=next(program.parameters()).device)
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"{name}: expected integer tokens, found {type(given).__name__} of other things.") from None
+
+
+def check_range(name: str, tokens: Tensor, below: int | list[int]) -> None:
+    """Tokens ``[..., L]`` of 0 .. below - 1.
+
+    Raises:
+        ValueError: another token; it says which and where.
+    """
+    bound = torch.tensor(below, device=tokens.device)
+    wrong = (tokens < 0) | (tokens >= bound)
+    if wrong.any():
+        *_, row, place = wrong.nonzero()[0].tolist()
+        top = bound.expand(tokens.shape[-1])[place].item() - 1
+        found = tokens[wrong][0].item()
+        raise ValueError(f"{name}: expected tokens 0 .. {top}, found {found} in row {row}, place {place}.")

@@ -50,8 +50,8 @@ class SegmentELBO(TraceMeanField_ELBO):
     negative log densities. With β = 1 the value is L_out · B times smaller than the stock ELBO's, otherwise equal to
     it, at any balance.
 
-    ``elbo(model, guide)`` is an ``nn.Module`` whose call gives ``(loss, SegmentInfo)``; the class also works in
-    ``pyro.infer.SVI``.
+    ``elbo(model, guide)`` is an ``nn.Module`` whose call gives ``(loss, SegmentInfo)``. In ``pyro.infer.SVI`` a
+    ``step(x, y)`` minimises the same loss: of ``steps`` supervision steps from z_0, or from ``latent=``.
 
     Args:
         beta: weight of the KL, a number or a function of the progress in [0, 1].
@@ -81,13 +81,13 @@ class SegmentELBO(TraceMeanField_ELBO):
         self.window = window
         self.every_step = every_step
         self.steps = steps
-        self.schedule = beta if callable(beta) else lambda progress: beta
+        self.schedule = beta
         self.balance = balance
-        self.beta = self.schedule(0.0)
+        self.set_progress(0.0)
 
     def set_progress(self, progress: float) -> None:
         """Move β to where training stands, ``progress`` in [0, 1]."""
-        self.beta = self.schedule(progress)
+        self.beta = self.schedule(progress) if callable(self.schedule) else self.schedule
 
     def __call__(self, model: nn.Module, guide: nn.Module) -> Segment:  # type: ignore[override]
         """Bind model and guide into a module that yields ``(loss, SegmentInfo)``."""
@@ -96,23 +96,24 @@ class SegmentELBO(TraceMeanField_ELBO):
     def run(self, model: Any, guide: Any, args: Any, kwargs: Any) -> tuple[Any, Any, Any]:
         """One pass, under the gradient window unless it is off: model trace, guide trace, the model's return value.
 
-        The model handed in is the one that runs, whatever handlers it wears.
+        The model handed in is the one that runs, whatever handlers it wears. A guide that wears handlers runs as any
+        other callable, in a pass of its own.
         """
         first = self._first(model, kwargs)
         visited = Visited(first, every=self.every_step)
         with GradientWindow(None if self.window is True else first) if self.window else nullcontext():
-            own = poutine.unwrap(guide)
-            if isinstance(own, Guide):
+            if isinstance(guide, Guide):
                 with visited:
-                    own.run(model, *args, **kwargs)
-                returned = own.returned
-                model_trace, guide_trace = own.get_traces()
+                    guide.run(model, *args, **kwargs)
+                returned = guide.returned
+                model_trace, guide_trace = guide.get_traces()
             else:
                 guide_trace = Record()(guide).get_trace(*args, **kwargs)
                 with visited:
                     model_trace = Record()(Replay(trace=guide_trace)(model)).get_trace(*args, **kwargs)
                 returned = model_trace.nodes["_RETURN"]["value"]
-        self.supervise(poutine.unwrap(model), args[1], visited.states, model_trace)
+        y: Any = model_trace.nodes["y"]["value"]
+        self.supervise(poutine.unwrap(model), y, visited.states, model_trace)
         return model_trace, guide_trace, returned
 
     def _first(self, model: Any, kwargs: Any) -> int:
@@ -137,18 +138,22 @@ class SegmentELBO(TraceMeanField_ELBO):
         """NLL, charged KL and balanced KL of each row, ``[B]`` nats.
 
         Raises:
-            ValueError: a charged posterior is not reparametrized, so its gradient would be wrong in silence.
+            ValueError: a charged posterior is not reparametrized, so its gradient would be wrong in silence, or the
+                guide has a site that the model lacks.
         """
         last = -_weighted(model_trace.nodes["y"])
         kl = balanced = torch.zeros_like(last)
         for name, site in guide_trace.nodes.items():
-            if site["type"] != "sample" or name not in model_trace.nodes:
+            if site["type"] != "sample":
                 continue
+            if name not in model_trace.nodes:
+                raise ValueError(f"the guide samples {name!r}, which the model doesn't have")
             q, p = site["fn"], model_trace.nodes[name]["fn"]
             if q is p or not model_trace.nodes[name]["infer"].get("charged", False):
                 continue
             if "labels" in model_trace.nodes[name]["infer"]:
-                last = last - _weighted(model_trace.nodes[name])  # what a decision says of y
+                said = p.log_prob(site["value"])  # what a decision says of y
+                last = last - scale_and_mask(said, site["scale"], site["mask"])
                 continue
             if not q.has_rsample and q.log_prob(site["value"]).requires_grad:
                 raise ValueError(f"the posterior at {name!r} has no reparametrized samples, so no gradient either")
@@ -169,7 +174,7 @@ class SegmentELBO(TraceMeanField_ELBO):
         return to_prior.detach(), self.balance * to_prior + (1 - self.balance) * to_posterior
 
     def _get_trace(self, model: Any, guide: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
-        model_trace, guide_trace, _ = self.run(model, guide, args, kwargs)
+        model_trace, guide_trace, _ = self.run(model, guide, args, {"steps": self.steps, **kwargs})
         return model_trace, guide_trace
 
     def _differentiable_loss_particle(self, model_trace: Any, guide_trace: Any) -> tuple[float, Tensor]:
@@ -221,6 +226,8 @@ class Segment(nn.Module):
         if not isinstance(model, nn.Module):  # it wears handlers; its parameters are the segment's all the same
             self.program = poutine.unwrap(model)
         self.guide = guide
+        if isinstance(worn := poutine.unwrap(guide), nn.Module) and worn is not guide:
+            self.proposal = worn
         self.elbo = elbo
 
     def forward(

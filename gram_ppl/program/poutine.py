@@ -10,13 +10,15 @@ from typing import Any
 import pyro
 import pyro.distributions as dist
 import torch
-from pyro.poutine.guide import GuideMessenger
+from pyro.poutine.block_messenger import BlockMessenger
 from pyro.poutine.messenger import Messenger
+from pyro.poutine.plate_messenger import PlateMessenger
 from pyro.poutine.replay_messenger import ReplayMessenger
 from pyro.poutine.runtime import _PYRO_STACK, effectful
 from pyro.poutine.trace_messenger import TraceMessenger
-from torch import Tensor, nn
+from torch import Tensor
 
+from ..runtime.precision import full
 from ..state import Latent
 
 
@@ -108,6 +110,17 @@ class Replay(ReplayMessenger):
 
 class Record(TraceMessenger):
     """As ``poutine.trace``, for an objective's own traces: it doesn't listen for parameters (:func:`register`)."""
+
+
+class Hidden(BlockMessenger):
+    """As ``poutine.block(hide_fn=...)``, but plates around it, that of vectorized particles say, still act."""
+
+    def _process_message(self, msg: Any) -> None:
+        super()._process_message(msg)
+        if msg["stop"]:
+            for handler in reversed(_PYRO_STACK[: _PYRO_STACK.index(self)]):
+                if isinstance(handler, PlateMessenger):
+                    handler._process_message(msg)
 
 
 class Temperature(Messenger):
@@ -242,7 +255,7 @@ class Streams(Messenger):
 
         The argmax of logits plus such noise is a sample of the categorical distribution.
         """
-        return -(-torch.special.log_ndtr(self.normal(like))).log()
+        return -(-torch.special.log_ndtr(full(self.normal(like)))).log()
 
     def __enter__(self) -> Streams:
         _PYRO_STACK.insert(0, self)
@@ -264,19 +277,3 @@ class Streams(Messenger):
             msg["value"] = torch.addcmul(base.loc, base.scale, self.normal(base.loc))
         elif isinstance(base, torch.distributions.Categorical):
             msg["value"] = (base.logits + self.gumbel(base.logits)).argmax(dim=-1)
-
-
-def register(name: str, module: nn.Module) -> None:
-    """``pyro.module`` where somebody outside listens for parameters, as ``SVI.step`` does; free elsewhere.
-
-    Raises:
-        RuntimeError: the parameter store holds another module's parameters under this name, which stock
-            Pyro would train in silence instead of these.
-    """
-    if not any(isinstance(f, TraceMessenger) and not isinstance(f, (GuideMessenger, Record)) for f in _PYRO_STACK):
-        return
-    for key, parameter in module.named_parameters():
-        if parameter.requires_grad and pyro.param(f"{name}$$${key}", parameter) is not parameter:
-            raise RuntimeError(
-                f"the parameter store holds {key!r} of another module named {name!r}: call pyro.clear_param_store()"
-            )

@@ -43,6 +43,7 @@ MOVED = {
 PARTS = {
     "gram_ppl.heads": "training.fit_heads evaluation.calibration",
     "gram_ppl.training.fit": "training.trainer training.record training.rows training.errors",
+    "gram_ppl.program.poutine": "program.parameters",
     "gram_ppl.inference.rollout": "inference.solve inference.options",
     "gram_ppl.reporting.page": "reporting.render",
     "gram_ppl.models.encoders": "models.encoders.tokens",

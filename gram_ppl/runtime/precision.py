@@ -48,6 +48,33 @@ def exactly(function: Callable[[Tensor], T], x: Tensor) -> T:
         return function(full(x))
 
 
+def at_least_single(fn: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """What ``nn.Module._apply`` does to tensors, but for making float32 narrower: noise heads compute in it."""
+
+    def kept(tensor: Tensor) -> Tensor:
+        changed = fn(tensor)
+        narrow = changed.is_floating_point() and changed.dtype != torch.promote_types(changed.dtype, torch.float32)
+        return tensor.to(changed.device, torch.float32) if narrow else changed
+
+    return kept
+
+
+def chosen(device: str | torch.device | None) -> torch.device:
+    """The device that is asked for; where none is, CUDA when present, else the CPU.
+
+    Raises:
+        ValueError: there is no such device here.
+    """
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    here, other = ["cpu"], torch.accelerator.current_accelerator()
+    if other is not None:
+        here += [f"{other.type}:{number}" for number in range(torch.accelerator.device_count())]
+    if str(device) not in {*here, *(name.partition(":")[0] for name in here)}:
+        raise ValueError(f"device: expected one of {', '.join(here)}, found {str(device)!r}")
+    return torch.device(device)
+
+
 @contextmanager
 def fast(device: torch.device) -> Iterator[None]:
     """Within: no validation of distributions and sites, bf16 autocast where it pays; all restored afterwards.

@@ -34,16 +34,16 @@ class Spec(NamedTuple):
         return Spec(*moved)  # type: ignore[arg-type]
 
 
-def check_tokens(name: str, tokens: Tensor, length: int, *, board: bool = False) -> None:
-    """Integer tokens ``[..., length]``, or ``[length]`` for one board; any value.
+def check_tokens(name: str, tokens: Tensor, length: int, *, board: bool = False, rows: bool = False) -> None:
+    """Integer tokens ``[..., length]``, ``[length]`` for one board, or ``[B, length]`` for rows; any value.
 
     Raises:
         ValueError: another dtype or shape, with what was expected.
     """
     whole = not (tokens.is_floating_point() or tokens.is_complex() or tokens.dtype == torch.bool)
-    fits = tokens.dim() == 1 if board else tokens.dim() >= 1
+    fits = tokens.dim() == 1 if board else tokens.dim() == 2 if rows else tokens.dim() >= 1
     if not whole or not fits or tokens.shape[-1] != length:
-        shape = f"[{length}]" if board else f"[..., {length}]"
+        shape = f"[{length}]" if board else f"[B, {length}]" if rows else f"[..., {length}]"
         raise ValueError(
             f"{name}: expected integer tokens of shape {shape}, found {tokens.dtype} of {list(tokens.shape)}."
         )

@@ -66,6 +66,7 @@ class Rows:
         if self.carry is None:
             parts = [next(self.batches) for _ in range(self.segments)]
             x, y = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
+            x, y, _ = self.model.given(x, y, read=True)  # of a task's batches the first is looked at
             here = self.shares.here(len(x))
             x, y, latent = self._begun(x, y, here)
             age = torch.zeros(len(x), dtype=torch.int64, device=x.device)

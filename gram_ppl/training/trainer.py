@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ..inference.rollout import rollout
 from ..program.objective import Segment, SegmentELBO
 from ..runtime.clocks import Clock, NoClock
-from ..runtime.precision import fast
+from ..runtime.precision import chosen, fast
 from ..runtime.processes import Shares
 from ..storage import checkpoint
 from ..tasks.base import Task
@@ -50,7 +50,7 @@ class Trainer:
         self.settings = settings
         self.task = task
         self.objective = objective
-        self.shares = Shares(accumulate, torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
+        self.shares = Shares(accumulate, chosen(device))
         self.device = self.shares.device
         self.supervision = int(model.supervision)  # type: ignore[arg-type]
         if settings["updates"] < 1:

@@ -14,9 +14,9 @@ from torch.nn.functional import one_hot
 
 from ...nn import Attention, Block
 from ...program.model import Program
-from ...program.poutine import register
+from ...program.parameters import register
 from ...runtime.precision import full
-from ...state import Latent, num_rows
+from ...state import Latent
 from ...tasks.base import Spec
 from ..encoders.tokens import NodeTokens, PuzzleTokens, Tokens
 
@@ -149,6 +149,11 @@ class Autoregressive(Program):
         seen[:length, :length] = True
         return seen
 
+    @property
+    def vocabulary(self) -> int | list[int]:
+        """See :attr:`Program.vocabulary`."""
+        return self.encoder.vocabulary
+
     def initial(self, batch: int) -> Latent:
         """Nothing written."""
         h = self.places.new_zeros(batch, self.spec.len_out, self.spec.vocab_out)
@@ -181,8 +186,8 @@ class Autoregressive(Program):
         Given y, or without a latent, y is one site, whatever ``steps`` says; from a latent, ``steps`` tokens are
         written behind the ``start`` that it has.
         """
-        register("model", self)
-        batch = num_rows(x, y, latent)
+        register(self.name, self)
+        x, y, batch = self.given(x, y, latent)
         e, related = self.encoder(x, batch), self.encoder.related(x)
         z = self.initial(batch) if latent is None else latent
         with pyro.plate("batch", batch, dim=-1):

@@ -17,8 +17,8 @@ from torch.nn.functional import one_hot
 
 from ...nn import SwiGLU
 from ...program.model import Program
-from ...program.poutine import register
-from ...state import Latent, num_rows
+from ...program.parameters import register
+from ...state import Latent
 from ...tasks.base import Spec
 from .kernels import Absorbing, Uniform, log
 from .stack import Stack
@@ -95,6 +95,11 @@ class Diffusion(Program):
         other.config = {**self.config, "denoising": denoising}
         return other
 
+    @property
+    def vocabulary(self) -> int | list[int]:
+        """See :attr:`Program.vocabulary`."""
+        return self.stack.encoder.vocabulary
+
     def initial(self, batch: int) -> Latent:
         """Nothing predicted, pure noise; uniform noise is drawn by the program's first step and is zero here."""
         weight = self.stack.encoder.empty
@@ -148,8 +153,8 @@ class Diffusion(Program):
             age: the ``start`` of each row ``[B]``, for one step of rows at different times. Its site is "z", masked
                 where t = 1, and y is masked elsewhere.
         """
-        register("model", self)
-        batch = num_rows(x, y, latent)
+        register(self.name, self)
+        x, y, batch = self.given(x, y, latent)
         e, related = self.stack.encoder(x, batch), self.stack.encoder.related(x)
         h, z = (self.initial(batch) if latent is None else latent)[:2]
         with pyro.plate("batch", batch, dim=-1):

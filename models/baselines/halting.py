@@ -82,6 +82,7 @@ class Halting(Recursive):
         age: Tensor | None = None,
     ) -> tuple[Latent, Tensor]:
         """See :meth:`Program.forward`; ``age [B]`` is the ``start`` of each row where rows differ."""
+        x, y, _ = self.given(x, y, latent)
         z, answer = super().forward(x, y, latent=latent, steps=steps, start=start)
         if y is not None:
             behind = torch.full(y.shape[:1], start, device=y.device) if age is None else age

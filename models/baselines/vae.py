@@ -11,8 +11,8 @@ from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor, nn
 
 from ...program.model import Program
-from ...program.poutine import register
-from ...state import Latent, num_rows
+from ...program.parameters import register
+from ...state import Latent
 from ...tasks.base import Spec
 from .stack import Stack
 
@@ -58,6 +58,11 @@ class VAE(Program):
             self.spread = nn.Linear(code, self.width)
             self.places = nn.Parameter(torch.randn(self.stack.encoder.length, self.width))
 
+    @property
+    def vocabulary(self) -> int | list[int]:
+        """See :attr:`Program.vocabulary`."""
+        return self.stack.encoder.vocabulary
+
     def initial(self, batch: int) -> Latent:
         """Zeros: nothing is decoded before the code is drawn."""
         h = self.places.new_zeros(batch, *self.places.shape)
@@ -84,15 +89,16 @@ class VAE(Program):
         start: int = 0,
     ) -> tuple[Latent, Tensor]:
         """The program; see :meth:`Program.forward`. Steps after the first change nothing."""
-        register("model", self)
-        batch = num_rows(x, y, latent)
+        register(self.name, self)
+        x, y, batch = self.given(x, y, latent)
         z = self.initial(batch) if latent is None else latent
         with pyro.plate("batch", batch, dim=-1):
             if start == 0 and steps != 0:
                 e, related = self.stack.encoder(x, batch), self.stack.encoder.related(x)
                 infer: Any = {"proposal": e, "charged": True, "step": 0}
                 code = pyro.sample("z", self.prior(e), infer=infer)
-                h = self.stack(e + self.places + self.spread(code)[:, None], related)
-                z = Latent(h, code[:, None])
+                code = code.to(self.places.dtype)[..., None, :]
+                h = self.stack(e + self.places + self.spread(code), related)
+                z = Latent(h, code)
             y = pyro.sample("y", self.answer(z.h), obs=y)
         return z, y

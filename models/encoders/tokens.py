@@ -40,6 +40,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.spec = spec
         self.width = width
+        self.vocabulary: int | list[int] = spec.vocab_in  # see :attr:`gram_ppl.Program.vocabulary`
         self.slots = slots
         self.length = registers + length + slots
         self.registers = registers
@@ -164,6 +165,7 @@ class PuzzleEncoder(Encoder):
     def __init__(self, puzzles: int, spec: Spec, width: int, registers: int, positions: bool) -> None:
         tokens = _PuzzleAndCanvas(puzzles, spec.vocab_in, width)
         super().__init__(tokens, spec, width, spec.len_in, 0, registers, positions)
+        self.vocabulary = [puzzles] + spec.len_out * [spec.vocab_in]
         self.first_out = registers + 1
         self.num_out = spec.len_out
 
