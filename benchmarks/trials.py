@@ -3,7 +3,7 @@
     python benchmarks/trials.py
 
 On 4×4 Sudoku, width 16, a batch of 8, of GRAM and of GRAM that decides; each trial begins with fresh weights and an
-empty parameter store. Half a minute on one core. ``tests/test_trials.py`` holds the answers.
+empty parameter store. Ten seconds on one core. ``tests/test_trials.py`` holds the answers.
 """
 
 from __future__ import annotations
