@@ -1,6 +1,6 @@
 """GRAM, Generative Recursive Reasoning, as a probabilistic program in Pyro."""
 
-from . import guides, models, nn, tasks
+from . import guides, models, nn, tasks, testing
 from .evaluation import bounds, features, metrics
 from .evaluation.metrics import tune
 from .evaluation.uniformity import uniformity
@@ -68,6 +68,7 @@ __all__ = [
     "select",
     "solve",
     "tasks",
+    "testing",
     "trajectories",
     "tracking",
     "tune",

@@ -353,6 +353,8 @@ def test_a_puzzle_without_known_solution(task, program, monkeypatch):
     monkeypatch.setattr(solving, "count", lambda task, x: (0, True))  # as ARC's, where the answer is kept back
     done = call("solve", program(Sampler(task)), ONE, "--all")
     assert done.stdout.splitlines()[-2] == "no solution of it is known: no answer can be verified"
+    done = call("solve", program(Sampler(task, spoil=True)), ONE)
+    assert "not to be verified, as no solution of it is known, score 1.00;" in done.stdout
 
 
 def test_many_solutions_are_counted_up_to_a_limit(task, monkeypatch):
@@ -426,6 +428,24 @@ def test_other_bad_input(task, program, tmp_path):
         done = call("solve", folder, ONE, option, 0)
         assert (done.exit_code, done.stdout) == (2, "")
         assert option in done.stderr
+
+
+def test_solve_reads_files_of_other_programs(task, program, tmp_path):
+    """The reader of each format is tested in tests/tasks/test_formats.py."""
+    folder, board = program(Sampler(task)), "\n".join(task.render(task.parse(ONE)).splitlines())
+    path = tmp_path / "puzzle.sdk"
+    path.write_bytes(f"[Puzzle]\n#A somebody\n{board}\n".replace("\n", "\r\n").encode("utf-8-sig"))
+    (from_file,), (typed,) = (answered("solve", folder, source)["puzzles"] for source in (path, board))
+    assert from_file["answers"][0]["tokens"] == typed["answers"][0]["tokens"]
+    assert refused("solve", folder, "-", stdin=f"{ONE}\n x{ONE[1:]}").startswith("standard input, line 2, column 2: ")
+    graphs = gp.tasks.GraphColoring(4, p=0.3, num_train=20, num_validation=1, num_test=1)
+    path = tmp_path / "path.col"
+    path.write_text("c a path\np edge 4 3\ne 1 2\ne 2 3\ne 3 4\n")
+    folder = program(Sampler(graphs))
+    (by_option,), (as_file,) = (answered("solve", folder, *how)["puzzles"] for how in (["--graph", path], [path]))
+    assert by_option == as_file
+    assert by_option["answers"][0]["verified"]
+    assert "give a file or a puzzle, not both" in refused("solve", folder, "0-1", "--graph", path)
 
 
 def test_the_wall_of_a_maze_is_no_comment(tmp_path):

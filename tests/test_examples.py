@@ -107,6 +107,12 @@ def test_custom_guide(capsys):
     assert "LowRankGuide" in printed
 
 
+def test_custom_task(capsys):
+    """Its task is checked in tests/test_testing.py."""
+    load("custom_task.py").main(updates=4, samples=2)
+    assert "coverage_all" in capsys.readouterr().out
+
+
 def test_the_guide_of_the_example_is_short_and_right():
     source = (EXAMPLES / "custom_guide.py").read_text()
     body = source[source.index("class LowRankGuide") :].split("\n\n\n")[0]

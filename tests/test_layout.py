@@ -70,10 +70,10 @@ def test_folder_is_refused_as_top_level_package(name: str) -> None:
 
 ORDER = (
     "state", "nn", "runtime", "tasks", "program", "heads", "models", "guides", "inference", "storage", "evaluation",
-    "training", "presets", "reporting", "cli",
+    "training", "presets", "reporting", "testing", "cli",
 )  # fmt: skip
 FACE = ("__init__",)  # of the package: it imports all rooms, and no room imports from it
-SHARED = ("base", "boards", "edges", "holdout")  # what the tasks have in common
+SHARED = ("base", "boards", "edges", "holdout", "written")  # what the tasks have in common
 
 
 def modules() -> dict[str, Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from pathlib import Path
 from typing import Annotated, Any
 
 import torch
@@ -16,7 +17,7 @@ from ..storage.measurement import Measurement
 from ..tasks.base import Task
 from .folders import answering, opened, selector, side_by_side
 from .options import Folder, Json, Mode, Samples, Seed, Select, TestSteps
-from .puzzles import STDIN, Puzzle, read
+from .puzzles import STDIN, Puzzle, graph, read
 
 COUNTED = 10_000  # solutions that are listed in order to count them
 TOGETHER = 64  # puzzles that are answered at a time
@@ -25,8 +26,11 @@ TOGETHER = 64  # puzzles that are answered at a time
 def solve(
     folder: Folder,
     puzzle: Annotated[
-        str, typer.Argument(metavar="PUZZLE|FILE|-", help="A puzzle, a file with one a line, or standard input.")
+        str, typer.Argument(metavar="PUZZLE|FILE|-", help="A puzzle, a file of puzzles, or standard input.")
     ] = STDIN,
+    graph_file: Annotated[
+        Path | None, typer.Option("--graph", help="A file with a graph: DIMACS .col, edge list, GraphML, ...")
+    ] = None,
     samples: Samples = 20,
     steps: TestSteps = None,
     select: Select = None,
@@ -38,18 +42,21 @@ def solve(
 ) -> None:
     """Answer puzzles: one selected answer each or, with --all, every solution that sampling finds.
 
-    In a file or on standard input a puzzle is a line; blank lines and lines that start with # are skipped. All puzzles
-    are checked before any is answered. --all goes on sampling, --samples at a time, until it has found all solutions
-    that exist or has drawn --max-samples. Every answer is checked by the task's exact verifier.
+    In a file or on standard input a puzzle is a line, or stands as other programs write it (docs/formats.md); blank
+    lines and lines that start with # are skipped. All puzzles are checked before any is answered. --all goes on
+    sampling, --samples at a time, until it has found all solutions that exist or has drawn --max-samples. Every answer
+    is checked by the task's exact verifier.
     """
     with answering(as_json) as document:
         chosen = selector(select)
         if every and chosen is not None:
             raise ValueError("--all gives every verified answer: --select does not go with it")
+        if graph_file is not None and puzzle != STDIN:
+            raise ValueError("--graph: give a file or a puzzle, not both")
         model, task = opened(folder)
         if task.inputs("test").shape[-1] == 0:
             raise ValueError(f"{folder}: this model makes answers from nothing: use gram-ppl generate")
-        puzzles = read(task, puzzle)
+        puzzles = read(task, puzzle) if graph_file is None else graph(task, graph_file)
         torch.manual_seed(seed)
         options = {"steps": steps, "mode": mode or ("coverage" if every else "accuracy")}
         if model.block is not None:  # it thinks as it was measured
@@ -151,6 +158,8 @@ def _show(task: Task, puzzle: Puzzle, result: dict[str, Any], heading: bool) -> 
         console.print(f"no answer in {samples}\n", soft_wrap=True)
         return
     verdict = "verified" if answers[0]["verified"] else "NOT verified"
+    if verdict == "NOT verified" and task.listable and count(task, puzzle.x)[0] == 0:
+        verdict = "not to be verified, as no solution of it is known"
     number = result["different_verified"]
     different = f"{number} different verified answer{'' if number == 1 else 's'} in {samples}"
     console.print(f"{verdict}, score {result['score']:.2f}; {different}\n", soft_wrap=True)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..runtime.arguments import Captured
 from ..state import Batch, Symmetry
+from .written import Puzzle, lines, parsed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -81,6 +82,7 @@ class Task(metaclass=_TaskMeta):
     """
 
     comment = "#"  # what a line of a file of puzzles starts with that is none
+    graphs = False  # whether inputs are graphs
     listable = True  # whether :meth:`solutions` can list them all in reasonable time
 
     def __init__(self, spec: Spec, config: dict[str, Any] | None = None) -> None:
@@ -178,7 +180,28 @@ class Task(metaclass=_TaskMeta):
 
     @abstractmethod
     def parse(self, text: str) -> Tensor:
-        """The input ``[L_in]`` that a line of text describes; ``ValueError`` in one sentence if it is none."""
+        """The input ``[L_in]`` that a text describes; ``ValueError`` in one sentence if it is none.
+
+        A :class:`gram_ppl.tasks.written.Misread` says at which character.
+        """
+
+    def line(self, x: Tensor) -> str:
+        """A text for an input ``[L_in]`` that :meth:`parse` reads: a line where the task has such a form."""
+        return self.render(x)
+
+    def read(self, text: str, name: str) -> list[Puzzle]:
+        """Every puzzle of a file: one a line, but for blank lines and comments.
+
+        A task with more formats than that reads them here.
+
+        Args:
+            text: the whole file.
+            name: of the file.
+
+        Raises:
+            ValueError: a puzzle that is none, with file, line and column.
+        """
+        return parsed(name, lines(text), self.parse, self.comment)
 
     def draw(self, axes: Axes, x: Tensor, y: Tensor | None = None) -> None:
         """One board ``[L_in]`` (and its answer ``[L_out]``) on matplotlib axes; by default its text."""

@@ -77,6 +77,10 @@ class Unconditional(Task):
             raise ValueError("An unconditional task takes no input.")
         return torch.zeros(0, dtype=torch.long)
 
+    def line(self, x: Tensor) -> str:
+        """No text for no tokens."""
+        return ""
+
     def _blank(self, x: Tensor, board: bool = False) -> Tensor:
         check_tokens("x", x, 0, board=board)
         return self.task.blank.to(x.device).expand(*x.shape[:-1], -1)

@@ -579,7 +579,7 @@ def test_parse_takes_every_blank_white_space_and_small_letters():
         (
             QUESTION[:10] + "x" + QUESTION[11:],
             "Character 11 of the puzzle (row 2, column 2) is 'x': expected a digit from 1 to 9, "
-            "or one of . _ 0 for blank.",
+            "or one of . _ 0 * for blank.",
         ),
         (
             "5.......5" + "." * 72,

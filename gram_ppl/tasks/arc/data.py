@@ -102,7 +102,7 @@ def read_subset(folder: Path, subset: str) -> list[Puzzle]:
         paths = sorted((folder / subset).glob("*.json"))
         if not paths:
             raise ValueError(f"{folder / subset}: expected files of tasks, <task>.json; found none.")
-        return [_puzzle(_read_json(path), path, path.stem, None) for path in paths]
+        return [puzzle_of(_read_json(path), path, path.stem, None) for path in paths]
     challenges = folder / f"arc-agi_{subset}_challenges.json"
     if not challenges.is_file():
         raise ValueError(f"{folder}: expected a folder {subset} or a file {challenges.name}; found neither.")
@@ -111,11 +111,11 @@ def read_subset(folder: Path, subset: str) -> list[Puzzle]:
         raise ValueError(f"{challenges}: expected tasks by name, an object that is not empty.")
     solutions = folder / f"arc-agi_{subset}_solutions.json"
     if not solutions.is_file():
-        return [_puzzle(content[name], challenges, name, None) for name in sorted(content)]
+        return [puzzle_of(content[name], challenges, name, None) for name in sorted(content)]
     outputs = _read_json(solutions)
     if not isinstance(outputs, dict) or outputs.keys() != content.keys():
         raise ValueError(f"{solutions}: expected the outputs of the tasks in {challenges.name}, no other, by name.")
-    return [_puzzle(content[name], challenges, name, (solutions, outputs[name])) for name in sorted(content)]
+    return [puzzle_of(content[name], challenges, name, (solutions, outputs[name])) for name in sorted(content)]
 
 
 def _read_json(path: Path) -> Any:
@@ -130,7 +130,12 @@ def _read_json(path: Path) -> Any:
         raise ValueError(f"{path}: could not be read ({type(error).__name__}: {str(error)[:100]}).") from error
 
 
-def _puzzle(content: Any, path: Path, name: str, solutions: tuple[Path, Any] | None) -> Puzzle:
+def puzzle_of(content: Any, path: Path, name: str, solutions: tuple[Path, Any] | None) -> Puzzle:
+    """One task as JSON has it; ``solutions``: the file that has its test outputs, and these.
+
+    Raises:
+        ValueError: it is none; the message names file, task and pair.
+    """
     at = f"{path}, task {name}"
     if not isinstance(content, dict) or not all(isinstance(content.get(key), list) for key in ("train", "test")):
         raise ValueError(f"{at}: expected an object with the lists train and test.")
@@ -197,6 +202,8 @@ def read_sets(
         ValueError: missing or damaged files, a set of another version, tasks of ``extra`` among those to be
             answered, an unknown name in ``only``.
     """
+    if version not in PUBLISHED:
+        raise ValueError(f"version: expected 1 or 2, found {version!r}.")
     folder = find_root(root, version)
     sources = [read_subset(folder, "training"), read_subset(folder, evaluation)]
     other = 3 - version
@@ -229,6 +236,8 @@ def read_sets(
             if puzzle.name not in known and _inputs(puzzle) not in known:
                 training.append(puzzle)
                 known |= {puzzle.name, _inputs(puzzle)}
+    if not training and not asked:
+        raise ValueError("only: expected at least one task.")
     return Sets(training, asked, left_out)
 
 
@@ -240,8 +249,10 @@ def side_for(puzzles: Sequence[Puzzle], side: int | None) -> int:
     """The side of a canvas for all grids of tasks: as given, or one more than that of the largest grid to be seen.
 
     Raises:
-        ValueError: a grid is larger.
+        ValueError: a grid is larger, or there is no such canvas.
     """
+    if side is not None and not 1 <= side <= SIDE:
+        raise ValueError(f"canvas: expected a side of 1 to {SIDE}, found {side}.")
     largest = max(max(grid.shape) for puzzle in puzzles for grid in puzzle.visible)
     side = min(largest + 1, SIDE) if side is None else side
     for puzzle in puzzles:

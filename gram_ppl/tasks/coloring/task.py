@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from typing import TYPE_CHECKING
@@ -15,7 +14,9 @@ from ...state import Batch
 from ..base import Spec, Task, check_pair, check_tokens
 from ..edges import EDGE, NO_EDGE, adjacency, node_pairs, num_nodes, relabel
 from ..holdout import AFRESH, Apart, split_of
+from ..written import Piece, Puzzle, parsed
 from .data import canonical, list_colorings, split_graphs
+from .formats import graph, kind
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -56,6 +57,8 @@ class GraphColoring(Task):
     Raises:
         ValueError: arguments that make no sense, or too few graphs for the splits.
     """
+
+    graphs = True
 
     def __init__(
         self,
@@ -208,11 +211,11 @@ class GraphColoring(Task):
 
     def draw(self, axes: Axes, x: Tensor, y: Tensor | None = None) -> None:
         """The nodes of one graph on a circle, in their colours; violated edges in red, nodes without colour white."""
-        graph, violated = self.to_networkx(x), self._violated(x, y)
-        place = nx.circular_layout(graph)
+        joined, violated = self.to_networkx(x), self._violated(x, y)
+        place = nx.circular_layout(joined)
         tokens = [0] * self.n if y is None else y.tolist()
         fill = [PALETTE[token - 1] if 1 <= token <= self.colors else "white" for token in tokens]
-        for a, b in graph.edges:
+        for a, b in joined.edges:
             bad = (a, b) in violated
             (x0, y0), (x1, y1) = place[a], place[b]
             axes.plot([x0, x1], [y0, y1], color="red" if bad else "0.5", linewidth=2.5 if bad else 1.2, zorder=1)
@@ -261,24 +264,23 @@ class GraphColoring(Task):
     def parse(self, text: str) -> Tensor:
         """The input ``[L_in]`` int64 of a list of edges such as ``0-1 0-4, 2-3``; an empty list is no edge at all.
 
+        Of several lines, a whole file is taken as well: DIMACS ``.col``, a list of edges or of neighbours, GraphML,
+        GML, node-link JSON. See :func:`gram_ppl.tasks.coloring.formats.graph` for the numbers that nodes get.
+
         Raises:
-            ValueError: an item that is no edge, a node that there is not, a self-loop, or a graph without colouring.
+            ValueError: an item that is no edge, a node that there is not, a self-loop, a directed graph, another
+                number of nodes, or a graph without colouring.
         """
-        graph = nx.empty_graph(self.n)
-        for k, item in enumerate(text.replace(",", " ").split(), 1):
-            match = re.fullmatch("([0-9]{1,9})-([0-9]{1,9})", item)
-            if match is None:
-                raise ValueError(f"Edge {k} of the list is {item[:20]!r}: expected two node numbers such as 0-1.")
-            a, b = int(match[1]), int(match[2])
-            if max(a, b) >= self.n:
-                raise ValueError(f"Edge {k} of the list is {item!r}, and the nodes are 0 to {self.n - 1}.")
-            if a == b:
-                raise ValueError(f"Edge {k} of the list is {item!r}: it joins a node to itself.")
-            graph.add_edge(a, b)
-        x = self.from_networkx(graph)
+        x = self.from_networkx(graph(text, self.n))
         if not len(self.solutions(x)):
             raise ValueError(f"The graph has no proper colouring with {self.colors} colours.")
         return x
+
+    def read(self, text: str, name: str) -> list[Puzzle]:
+        """See :meth:`Task.read`: one graph, or a graph a line in the form ``0-1 0-4``."""
+        if kind(text) == "compact":
+            return super().read(text, name)
+        return parsed(name, [Piece(text, None)], self.parse)
 
 
 def _relations(n: int) -> Tensor:

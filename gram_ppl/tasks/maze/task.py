@@ -17,6 +17,7 @@ from ...state import Batch
 from ..base import Spec, Task, check_pair, check_tokens
 from ..boards import grid_neighbours, symmetries
 from ..holdout import AFRESH, Apart, split_of
+from ..written import Misread, marks
 from .data import loaded, made
 from .paths import GOAL, OPEN, PATH, START, Mazes, count_paths, faults, prepare, shortest, walk
 
@@ -238,14 +239,16 @@ class Maze(Task):
             ValueError: a wrong length, a character that is none of these, no single start and goal, or no path.
         """
         rows, cols = self.size
-        chars, known = "".join(text.split()), CHARS[1:PATH]
+        written, known = marks(text), CHARS[1:PATH]
+        chars = "".join(char for _, char in written)
         if len(chars) != self.spec.len_in:
             raise ValueError(f"A {rows} x {cols} maze has {self.spec.len_in} characters, found {len(chars)}.")
-        for i, char in enumerate(chars):
+        for i, (at, char) in enumerate(written):
             if char not in known:
-                raise ValueError(
+                raise Misread(
                     f"Character {i + 1} of the maze (row {i // cols + 1}, column {i % cols + 1}) is {char!r}: "
-                    f"expected # for wall, . for open, S for start or G for goal."
+                    f"expected # for wall, . for open, S for start or G for goal.",
+                    at,
                 )
         for name, char in (("start S", "S"), ("goal G", "G")):
             if chars.count(char) != 1:

@@ -17,6 +17,7 @@ from ...state import Batch
 from ..base import Spec, Task, check_pair, check_tokens
 from ..boards import symmetries
 from ..holdout import split_of
+from ..written import Misread, marks
 from .solutions import all_solutions, unique_inputs
 
 if TYPE_CHECKING:
@@ -236,16 +237,17 @@ class NQueens(Task):
             ValueError: a wrong length, a character that is none of these, queens that attack each other, no solution.
         """
         n = self.side
-        chars = "".join(text.split())
-        if len(chars) != n * n:
-            raise ValueError(f"A board of {n} x {n} has {n * n} characters, found {len(chars)}.")
-        for k, char in enumerate(chars):
+        written = marks(text)
+        if len(written) != n * n:
+            raise ValueError(f"A board of {n} x {n} has {n * n} characters, found {len(written)}.")
+        for k, (at, char) in enumerate(written):
             if char.upper() not in EMPTY_CHARS + QUEEN_CHARS:
-                raise ValueError(
+                raise Misread(
                     f"Character {k + 1} of the board ({self._place(k)}) is {char!r}: expected one of "
-                    f"{' '.join(QUEEN_CHARS)} for a queen, or one of {' '.join(EMPTY_CHARS)} for none."
+                    f"{' '.join(QUEEN_CHARS)} for a queen, or one of {' '.join(EMPTY_CHARS)} for none.",
+                    at,
                 )
-        queens = torch.tensor([char.upper() in QUEEN_CHARS for char in chars])
+        queens = torch.tensor([char.upper() in QUEEN_CHARS for _, char in written])
         self._check_givens(queens.nonzero().flatten())
         x = self._encode((queens.view(n, n) * torch.arange(1, n + 1)).sum(1))
         if not len(self.solutions(x)):

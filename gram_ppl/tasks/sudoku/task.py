@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from functools import reduce
 from itertools import count
-from os import PathLike, fspath
 
 import numpy as np
 import torch
@@ -19,17 +18,17 @@ from torch import Tensor
 from ...state import Batch, Symmetry
 from ..base import Spec, Task, check_pair, check_tokens
 from ..holdout import AFRESH, Apart, Solved, split_of
-from .csv import DIGITS
+from ..written import Puzzle, parsed
+from .csv import DIGITS, Paths, strings
 from .data import Puzzles, loaded, made, reveal, uniform_ints
 from .exact import ExactSolver, box_of
+from .formats import pieces
 from .symmetry import random_symmetries
 from .text import Writing
 
 MANY = 1000  # how many solutions of a held-out puzzle are listed at most, to draw y from
 TRIES = 1000  # rounds of drawing training rows that are not held out
 NONE_LEFT = "The held-out puzzles leave none to train on: hold out fewer, or allow more clues."
-
-Paths = str | PathLike[str] | Sequence[str | PathLike[str]]
 
 
 class Sudoku(Task):
@@ -120,7 +119,7 @@ class Sudoku(Task):
         cell = torch.arange(length)
         relations = torch.stack([unit[:, None] == unit for unit in (cell // n, cell % n, box_of(self.box))])
         self._writing = Writing(self.box, relations)
-        files, test_files = _strings(data), _strings(test_data)
+        files, test_files = strings(data), strings(test_data)
         given = {"box": list(box), "clues": clues and list(clues), "data": files, "test_data": test_files}
         leaves = torch.eye(n + 1, dtype=torch.bool)
         leaves[0] = torch.arange(n + 1) > 0
@@ -277,9 +276,10 @@ class Sudoku(Task):
         return "".join(self._writing.char(token) for token in x.tolist())
 
     def parse(self, text: str) -> Tensor:
-        """The puzzle ``[n * n]`` int64 that n * n characters describe, row by row; white space does not count.
+        """The puzzle ``[n * n]`` int64 that n * n characters describe, row by row, in one line or as a printed board.
 
-        ``.``, ``0`` and ``_`` are blank, the digits are 1 .. 9 and then A .. G.
+        ``.``, ``0``, ``_`` and ``*`` are blank, the digits are 1 .. 9 and then A .. G; white space and the lines
+        between boxes don't count. In a board of side 16 that has 0 beside other blanks and no G, 0 is a digit: G.
 
         Raises:
             ValueError: a wrong length, a character that is none of these, givens that clash, or no solution.
@@ -288,6 +288,10 @@ class Sudoku(Task):
         if not len(self.solutions(x, limit=1)):
             raise ValueError("The puzzle has no solution, although no two of its givens clash.")
         return x
+
+    def read(self, text: str, name: str) -> list[Puzzle]:
+        """See :meth:`Task.read`: puzzles in lines, printed boards, ``.sdk``, ``.sdm``, ``.ss``, CSV."""
+        return parsed(name, pieces(text, self.box), self.parse)
 
 
 def _union(bits: Tensor, dim: int) -> Tensor:
@@ -300,11 +304,3 @@ def _bounds(name: str, bounds: Sequence[int], most: int) -> tuple[int, int]:
     if not 0 <= lo <= hi <= most:
         raise ValueError(f"{name}: expected 0 <= fewest <= most <= {most}, found {lo} and {hi}.")
     return lo, hi
-
-
-def _strings(paths: Paths | None) -> list[str] | None:
-    if paths is None:
-        return None
-    if isinstance(paths, (str, PathLike)):
-        paths = [paths]
-    return [fspath(path) for path in paths]

@@ -5,10 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..written import Misread
 from .csv import DIGITS
 from .exact import box_of
+from .formats import cells
 
-BLANKS = "._0"
+BLANKS = "._0*"
 
 
 class Writing:
@@ -43,32 +45,35 @@ class Writing:
 
     def read(self, text: str) -> Tensor:
         """The puzzle ``[n * n]``; whether it has a solution is not seen here. See :meth:`Sudoku.parse`."""
-        n, length = self.side, self.side**2
-        written = "".join(text.split())
-        chars = written.upper()
-        if len(chars) != length:
-            raise ValueError(f"A {n} x {n} puzzle has {length} characters, found {len(chars)}.")
+        n, length, found = self.side, self.side**2, cells(text)
+        if len(found) != length:
+            raise ValueError(f"A {n} x {n} puzzle has {length} characters, found {len(found)}.")
         digits = DIGITS[:n]
-        for i, char in enumerate(chars):
-            if char not in digits and char not in BLANKS:
-                raise ValueError(
-                    f"Character {i + 1} of the puzzle ({self._place(i)}) is {written[i]!r}: "
-                    f"expected a digit from {digits[0]} to {digits[-1]}, or one of {' '.join(BLANKS)} for blank."
+        for i, (at, char) in enumerate(found):
+            if char.upper() not in [*digits, *BLANKS]:
+                raise Misread(
+                    f"Character {i + 1} of the puzzle ({self._place(i)}) is {char!r}: "
+                    f"expected a digit from {digits[0]} to {digits[-1]}, or one of {' '.join(BLANKS)} for blank.",
+                    at,
                 )
+        chars = [char.upper() for _, char in found]
+        if n == len(DIGITS) and "G" not in chars and {"0", *"._*"} & {*chars} > {"0"}:
+            chars = ["G" if char == "0" else char for char in chars]  # digits from 0 to F
         x = torch.tensor([digits.find(char) + 1 for char in chars])
-        self._check_givens(x)
+        self._check_givens(x, [at for at, _ in found])
         return x
 
-    def _check_givens(self, x: Tensor) -> None:
+    def _check_givens(self, x: Tensor, index: list[int]) -> None:
         same = (x[:, None] == x) & (x > 0)
         for unit, related in zip(("row", "column", "box"), self.relations, strict=True):
             clash = (same & related).triu(1).nonzero()
             if len(clash):
                 a, b = clash[0].tolist()
                 number = {"row": a // self.side, "column": a % self.side, "box": int(box_of(self.box)[a])}[unit] + 1
-                raise ValueError(
+                raise Misread(
                     f"The givens clash: the digit {self.char(int(x[a]))} stands twice in {unit} {number}, "
-                    f"at {self._place(a)} and at {self._place(b)}."
+                    f"at {self._place(a)} and at {self._place(b)}.",
+                    index[b],
                 )
 
     def _place(self, cell: int) -> str:
