@@ -196,7 +196,7 @@ def test_arc_svi(arc_folder, tmp_path, monkeypatch):
     assert (tmp_path / "runs" / "arc" / "grids.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_arc_svi_wants_one_task_on_a_cpu(arc_folder, capsys):
+def test_arc_svi_wants_one_task_or_a_preset(arc_folder, capsys):
     with pytest.raises(SystemExit):
         load("arc_svi.py").main(arc_folder)
-    assert capsys.readouterr().err == "error: --only: name one task; a whole set takes a GPU\n"
+    assert capsys.readouterr().err == "error: --only: name one task; a whole set takes --preset paper and a GPU\n"

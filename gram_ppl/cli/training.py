@@ -9,9 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
+from .. import presets
 from ..inference.rollout import rollout
 from ..inference.solve import generate
-from ..presets import worlds as presets
 from ..presets.settings import parsed
 from ..reporting import tables as report
 from ..runtime.processes import main_process, restarted
@@ -22,7 +22,7 @@ from ..training.fit import fit
 from ..training.interrupt import resumable
 from .folders import answering
 from .measuring import measure
-from .options import Json, Resume, Updates
+from .options import Json, PresetName, Resume, Updates
 
 SHOWN = 12  # test inputs in the picture
 
@@ -31,16 +31,9 @@ def _tasks() -> list[str]:
     return list(presets.PRESETS)
 
 
-def _names() -> list[str]:
-    return sorted({name for found in presets.PRESETS.values() for name in found})
-
-
 def train(
     task: Annotated[str, typer.Argument(metavar="TASK", help=f"One of {', '.join(_tasks())}.", autocompletion=_tasks)],
-    preset: Annotated[
-        str | None,
-        typer.Option(help=f"One of {', '.join(_names())}; paper with CUDA, else cpu.", autocompletion=_names),
-    ] = None,
+    preset: PresetName = None,
     updates: Updates = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run; runs/TASK if not given.")] = None,
     resume: Resume = False,
