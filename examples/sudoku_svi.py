@@ -114,4 +114,5 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with interrupt.prompt():
+        typer.run(main)
