@@ -61,7 +61,8 @@ def train(
         asked: dict[str, Any] = {"task": task, "preset": preset, "updates": updates, "seed": seed}
         asked |= {"set": parsed(change or [])} | ({"tracker": tracker} if tracker else {})
         asked = _started(folder, asked) if resume else _fresh(folder, asked)
-        made = presets.get(task, asked["preset"], asked["set"] | {"fit.updates": asked["updates"]})
+        changes = asked["set"] | ({"fit.updates": asked["updates"]} if asked["updates"] else {})
+        made = presets.get(task, asked["preset"], changes)
         tracking.options(asked.get("tracker"), folder)
         seed = asked["seed"] or 0
         parts = presets.build(made, seed=seed)
