@@ -197,7 +197,7 @@ def test_deep_rollouts_in_bf16_give_the_answers_of_float32(device: torch.device)
     cpu = device.type == "cpu"
     task = gp.tasks.Sudoku((2, 2), (4, 8), num_validation=1, num_test=10 if cpu else 200)
     model = gp.models.GRAM(task.spec, **({"width": 16, "low_steps": 1, "transitions": 1} if cpu else {}))
-    gp.fit(model, gp.guides.AmortizedGuide(model), task, updates=200 if cpu else 1000, batch_size=32, lr=3e-3,
+    gp.fit(model, gp.guides.AmortizedGuide(model), task, updates=100 if cpu else 1000, batch_size=32, lr=3e-3,
            evaluations=0, progress=False, device=device, compile=False)  # fmt: skip
     found = depth.compared(model, task, steps=200 if cpu else 2000)
     assert found["finite"]

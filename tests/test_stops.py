@@ -136,7 +136,8 @@ def ends(process, said):
 
 
 def test_a_process_that_compiles_ends(tmp_path):
-    command = [sys.executable, "-m", "gram_ppl.cli", "train", "sudoku", "--out", "run", "--set", "fit.compile=true"]
+    command = [sys.executable, "-m", "gram_ppl.cli", "train", "sudoku", "--updates", "9", "--out", "run"]
+    command += ["--set", "fit.compile=true"]
     pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
     cold = ENVIRONMENT | {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
     process = subprocess.Popen(command, cwd=tmp_path, env=cold, **pipes)
@@ -144,7 +145,7 @@ def test_a_process_that_compiles_ends(tmp_path):
     while not list(tmp_path.glob("cache/*/*")) and time.monotonic() < deadline:
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
-    ends(process, "stopped by SIGTERM after update 0 of 1300\n")
+    ends(process, "stopped by SIGTERM after update 0 of 9\n")
 
 
 DEAF = """

@@ -213,7 +213,7 @@ MINUTES_OF_A_GPU: dict[str, tuple[str, dict[str, Any]]] = {
         "quick", {"task.n": 10, "task.num_train": 13_465, "task.num_test": 192, "fit.batch_size": 256, "fit.lr": 1e-3},
     ),
     "mnist": ("quick", {"model.encoder.channels": 64, "fit.batch_size": 256, "fit.lr": 1e-3}),
-    "unconditional": (  # 9×9 grids can't be listed: rows take the posterior's decisions
+    "unconditional": (  # of 9×9 grids: rows take the posterior's decisions, which cost no search
         "quick", {"task.side": 9, "fit.own_states.share": 0.0, "fit.own_states.redraw": False, "fit.batch_size": 256,
                   "fit.lr": 1e-3, "model.supervision": 192, "steps": 768},
     ),
