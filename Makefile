@@ -1,5 +1,5 @@
 # make demo    train GRAM and the deterministic model of its size on 4×4 Sudoku and compare them
-# make test    run the tests; `make slow` runs those that take minutes
+# make test    run the tests; `make slow` runs those that take minutes, `make test-cuda` those of CUDA
 # The first call makes .venv and installs into it. Another interpreter: make demo PYTHON=python3.12
 # Options go through ARGS: make demo ARGS="--seed 1", make test ARGS="-k sudoku -x"
 
@@ -14,7 +14,7 @@ CORE := .venv/.installed-core
 TEST := .venv/.installed-test
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow lint types wheel clean
+.PHONY: help demo test slow test-cuda lint types wheel clean
 
 help:
 	@sed -n 's/^# //p' Makefile | head -4
@@ -27,6 +27,10 @@ test: $(TEST)
 
 slow: $(TEST)
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) -m slow $(ARGS)
+
+# at most 5 minutes of a GPU
+test-cuda: $(TEST)
+	@$(PY) -m pytest -m cuda $(ARGS)
 
 lint: $(TEST)
 	@$(PY) -m ruff check .

@@ -62,6 +62,8 @@ def main() -> None:
         for name in found:
             if (given.only and f"{task}:{name}" not in given.only) or (task == "arc" and given.arc is None):
                 continue
+            if "data" in found[name].needs or (name == "gpu" and not given.only):
+                continue  # there are no data, or too large a batch
             start = time.perf_counter()
             model, state = fingerprint(task, name, given.updates, given.arc)
             seconds = time.perf_counter() - start

@@ -2,17 +2,18 @@
 
     python benchmarks/sudoku_9x9.py --extreme sudoku_extreme_1k_train.csv --seventeen sudoku_17clue_train.csv.gz
 
-The recipe is the preset ``extreme`` of Sudoku; ``--set`` changes it. A call that runs out of ``--minutes`` ends with
-code 75 and goes on when it is called again. The weights are kept at several places of the way: their figures make the
-curve of accuracy against operations. Puzzles of 17 clues are never trained on. An answer is the first that a trajectory
-finds no contradiction in; wrong answers and none are counted apart. ``sudoku_9x9_gaussian.py`` is the same for Gaussian
-guidance.
+The recipe is the preset ``extreme`` of Sudoku, or ``gpu``; ``--set`` changes it. A call that runs out of ``--minutes``
+ends with code 75 and goes on when it is called again, as one does that a signal stopped; what is measured stays. The
+weights are kept at several places of the way: their figures make the curve of accuracy against operations. Puzzles of
+17 clues are never trained on. An answer is the first that a trajectory finds no contradiction in; wrong answers and
+none are counted apart. ``sudoku_9x9_gaussian.py`` is the same for Gaussian guidance.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -26,7 +27,8 @@ import gram_ppl as gp
 from gram_ppl import presets
 from gram_ppl.presets.settings import parsed
 from gram_ppl.reporting.pictures.style import BLUE, GREY, ORANGE, canvas, save, tidy
-from gram_ppl.storage.folder import STATE_FILE
+from gram_ppl.storage.folder import STATE_FILE, json_object
+from gram_ppl.training import interrupt
 from gram_ppl.training.trainer import Trainer
 
 # arXiv 2605.08605, 512 rows an update: share answered after 1,000, 2,000 and 4,000 updates
@@ -98,6 +100,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--extreme", type=Path, required=True, help="Sudoku-Extreme CSV")
     parser.add_argument("--seventeen", type=Path, help="CSV of 17-clue puzzles")
+    parser.add_argument("--preset", choices=("extreme", "gpu"), default="extreme")
     parser.add_argument("--out", type=Path, default=Path("runs/sudoku_9x9"))
     parser.add_argument("--result", type=Path, default=Path("benchmarks/results/sudoku_9x9.json"))
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the preset")
@@ -114,9 +117,15 @@ def main(arguments: list[str] | None = None) -> int:
     for name, value in numbers.items():
         parser.add_argument(f"--{name}", type=int, default=value)
     given = parser.parse_args(arguments)
+    with interrupt.resumable(given.out, shlex.join(["python", *sys.argv])):
+        return work(given)
+
+
+def work(given: argparse.Namespace) -> int:
+    """What the command line says."""
     torch.set_num_threads(given.threads)
     changes = {"task.data": str(given.extreme), "task.num_test": given.held_out} | parsed(given.set)
-    preset = presets.get("sudoku", "extreme", changes)
+    preset = presets.get("sudoku", given.preset, changes)
     task, model, guide, objective, fit = presets.build(preset, seed=given.seed)
     try:
         with at_most(given.minutes):
@@ -130,15 +139,19 @@ def main(arguments: list[str] | None = None) -> int:
     limits = {"chains": given.chains, "rounds": given.rounds, "seed": given.seed}
     x = task.inputs("test")
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
-    result: dict[str, Any] = {"device": device, "threads": given.threads, "seed": given.seed, "settings": given.set}
-    result |= {"updates": history[-1].update, "train_seconds": history[-1].seconds, "batch_size": fit["batch_size"]}
+    result: dict[str, Any] = {"device": device, "threads": given.threads, "settings": given.set, **limits}
+    result |= {"preset": given.preset, "updates": history[-1].update, "train_seconds": history[-1].seconds}
+    result["batch_size"] = fit["batch_size"]
     result["parameters"] = sum(weights.numel() for weights in model.parameters())
     sets = {"Sudoku-Extreme": x}
     if given.seventeen is not None:
         few = gp.tasks.Sudoku(data=str(given.seventeen), num_validation=0, num_test=given.held_out, seed=given.seed)
         sets["17 clues"] = few.inputs("test")
+    before = json_object(given.result)
+    if any(before.get(key) != value for key, value in result.items()):
+        before = {}  # of another run
     for name, some in sets.items():
-        result[name] = answered(model, task, some, **limits)
+        result[name] = before.get(name) or answered(model, task, some, **limits)
         print(name, result[name], flush=True)
         given.result.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     result["on the way"] = []
@@ -152,4 +165,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with interrupt.prompt():
+        sys.exit(main())

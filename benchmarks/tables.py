@@ -93,7 +93,7 @@ GRIDS = Column(
     "grids4", "4×4 grids from nothing", presets.get("unconditional", "gram"),
     ("accuracy", "distinct", "network_calls", "seconds", *COST),
 )  # fmt: skip
-DIGITS = Column("digits", "drawn digits", presets.get("mnist", "cpu"), ("fid", "inception_score", *COST))
+DIGITS = Column("digits", "drawn digits", presets.get("mnist", "quick"), ("fid", "inception_score", *COST))
 UNIQUE = Column(
     "sudoku6", "6×6 Sudoku, one solution",
     _every_step(presets.get("sudoku", "gram", {"task.box": [2, 3], "task.clues": [12, 24], "task.held_clues": [14, 14],

@@ -14,7 +14,7 @@ from rich import print
 
 import gram_ppl as gp
 from gram_ppl import presets, report
-from gram_ppl.cli.options import Out, Relations, Resume, Samples, Seed, Steps, Updates
+from gram_ppl.cli.options import Out, PresetName, Relations, Resume, Samples, Seed, Steps, Updates
 from gram_ppl.training import interrupt
 
 
@@ -33,6 +33,7 @@ def main(
     augmentations: Annotated[int | None, typer.Option(min=0, help="Random versions of each task.")] = None,
     copy: Annotated[bool, typer.Option(help="Score the inputs as answers; no training.")] = False,
     relations: Relations = None,
+    preset: PresetName = None,
     updates: Updates = None,
     samples: Samples = 4,
     steps: Steps = 8,
@@ -45,8 +46,8 @@ def main(
         if copy:
             copied(gp.tasks.ARC(version, root, only=only or None), out)
             return
-        if not (only or torch.cuda.is_available()):
-            raise ValueError("--only: name one task; a whole set takes a GPU")
+        if not (only or preset):
+            raise ValueError("--only: name one task; a whole set takes --preset paper and a GPU")
         changes: dict[str, Any] = {
             "task.root": root,
             "task.version": version,
@@ -54,9 +55,9 @@ def main(
             "fit.updates": updates,
         }
         changes |= {"task.num_augmentations": augmentations, "model.mixer.relations": relations}
-        preset = presets.get("arc", settings=changes)
+        made = presets.get("arc", preset, changes)
 
-        task, model, guide, objective, fit = presets.build(preset, seed=seed)
+        task, model, guide, objective, fit = presets.build(made, seed=seed)
         history = gp.fit(model, guide, task, objective=objective, **fit, out=out, resume=resume, seed=seed)
 
         torch.manual_seed(seed)
@@ -73,4 +74,5 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with interrupt.prompt():
+        typer.run(main)

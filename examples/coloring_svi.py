@@ -13,14 +13,14 @@ from rich import print
 
 import gram_ppl as gp
 from gram_ppl import presets, report
-from gram_ppl.cli.options import Out, Plain, Relations, Resume, Samples, Seed, Steps, Updates
+from gram_ppl.cli.options import Out, Plain, PresetName, Relations, Resume, Samples, Seed, Steps, Updates
 from gram_ppl.training import interrupt
 
 ENCODERS = {"nodes": gp.models.NodeTokens(), "edges": gp.models.Tokens()}
 
 
 def main(
-    nodes: Annotated[int, typer.Option(help="Nodes of a graph.")] = 8,
+    nodes: Annotated[int | None, typer.Option(help="Nodes of a graph; 8 if not given.")] = None,
     p: Annotated[float, typer.Option(help="Probability of an edge.")] = 0.5,
     tokens: Annotated[str, typer.Option(help="nodes or edges: what the model has latent tokens for.")] = "nodes",
     relations: Relations = None,
@@ -28,6 +28,7 @@ def main(
     samples: Samples = 20,
     steps: Steps = None,
     plain: Plain = False,
+    preset: PresetName = None,
     out: Out = Path("runs/coloring"),
     resume: Resume = False,
     seed: Seed = 0,
@@ -41,16 +42,16 @@ def main(
         changes |= {"model.mixer.relations": relations, "steps": steps}
         if nodes == 10:
             changes |= {"task.num_train": 13_465, "task.num_test": 192}
-        elif nodes < 6:  # there are only so many graphs
+        elif nodes and nodes < 6:  # there are only so many graphs
             changes |= {"task.num_train": 300, "task.num_validation": 20, "task.num_test": 40}
-        preset = presets.get("coloring", "gram" if plain else None, changes)
+        made = presets.get("coloring", preset or ("gram" if plain else None), changes)
 
-        task, model, guide, objective, fit = presets.build(preset, seed=seed)
+        task, model, guide, objective, fit = presets.build(made, seed=seed)
         history = gp.fit(model, guide, task, objective=objective, **fit, out=out, resume=resume, seed=seed)
 
-        how = preset.options(task)
+        how = made.options(task)
         metrics = gp.metrics.evaluate(model, task, num_samples=samples, **how, seed=seed)
-        report.record(f"{metrics['num_test']} unseen graphs of {nodes} nodes", out, history, metrics)
+        report.record(f"{metrics['num_test']} unseen graphs of {made.task['n']} nodes", out, history, metrics)
         shown = min(task.inputs("test")[:50], key=lambda x: abs(task.num_solutions(x) - 6))
         found = task.canonical(gp.rollout(model, shown[None], num_samples=samples, **how).tokens.cpu())
         answers = found[gp.select.distinct(found, task.verify(shown, found))]
@@ -61,4 +62,5 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with interrupt.prompt():
+        typer.run(main)

@@ -11,13 +11,14 @@ from rich import print
 
 import gram_ppl as gp
 from gram_ppl import presets, report
-from gram_ppl.cli.options import HeldOut, Out, Relations, Resume, Samples, Seed, Steps, Updates
+from gram_ppl.cli.options import HeldOut, Out, PresetName, Relations, Resume, Samples, Seed, Steps, Updates
 from gram_ppl.training import interrupt
 
 
 def main(
     root: Annotated[Path | None, typer.Option(help="Folder with 30×30 mazes; made mazes without it.")] = None,
-    side: Annotated[int, typer.Option(help="Side of made mazes.")] = 6,
+    side: Annotated[int | None, typer.Option(help="Side of made mazes; 6 if not given.")] = None,
+    preset: PresetName = None,
     relations: Relations = None,
     updates: Updates = None,
     held_out: HeldOut = 200,
@@ -30,11 +31,12 @@ def main(
     """Train, solve unseen mazes, show one with several shortest paths."""
     with report.plain_errors(), interrupt.resumable(out):
         changes: dict[str, Any] = {"task": {"num_validation": 100, "root": root}} if root else {}
-        changes |= {"task.size": (30, 30) if root else (side, side), "task.num_test": held_out}
+        size = (30, 30) if root else (side, side) if side else None
+        changes |= {"task.size": size, "task.num_test": held_out}
         changes |= {"model.mixer.relations": relations, "fit.updates": updates, "steps": steps}
-        preset = presets.get("maze", settings=changes)
+        made = presets.get("maze", preset, changes)
 
-        task, model, guide, objective, fit = presets.build(preset, seed=seed)
+        task, model, guide, objective, fit = presets.build(made, seed=seed)
         history = gp.fit(model, guide, task, objective=objective, **fit, out=out, resume=resume, seed=seed)
 
         metrics = gp.metrics.evaluate(model, task, num_samples=samples, steps=steps, seed=seed)
@@ -49,4 +51,5 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with interrupt.prompt():
+        typer.run(main)

@@ -11,7 +11,7 @@ from rich import print
 
 import gram_ppl as gp
 from gram_ppl import presets, report
-from gram_ppl.cli.options import Out, Relations, Resume, Seed, Steps, Updates
+from gram_ppl.cli.options import Out, PresetName, Relations, Resume, Seed, Steps, Updates
 from gram_ppl.evaluation import features
 from gram_ppl.training import interrupt
 
@@ -19,6 +19,7 @@ from gram_ppl.training import interrupt
 def main(
     root: Annotated[Path | None, typer.Option(help="Folder with MNIST's IDX files; drawn digits without it.")] = None,
     relations: Relations = None,
+    preset: PresetName = None,
     updates: Updates = None,
     samples: Annotated[int, typer.Option(min=2, help="Pictures to generate.")] = 500,
     steps: Steps = 16,
@@ -29,12 +30,12 @@ def main(
     """Train, generate pictures, measure FID and inception score with a LeNet trained on the same data."""
     with report.plain_errors(), interrupt.resumable(out):
         changes: dict[str, Any] = {"task.root": root, "model.mixer.relations": relations, "fit.updates": updates}
-        preset = presets.get("mnist", settings=changes)
+        chosen = presets.get("mnist", preset, changes)
 
-        task, model, guide, objective, fit = presets.build(preset, seed=seed)
+        task, model, guide, objective, fit = presets.build(chosen, seed=seed)
         history = gp.fit(model, guide, task, objective=objective, **fit, out=out, resume=resume, seed=seed)
 
-        noise = gp.poutine.Temperature(preset.temperature)
+        noise = gp.poutine.Temperature(chosen.temperature)
         made = gp.generate(model, num_samples=samples, steps=steps, noise=noise, seed=seed).cpu()
         train, labels = task.pictures(task.answers("train")), task.labels("train")
         net = features.train_features(train, labels, seed=seed, cache=out / "features")
@@ -52,4 +53,5 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with interrupt.prompt():
+        typer.run(main)

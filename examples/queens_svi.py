@@ -12,15 +12,16 @@ from rich import print
 
 import gram_ppl as gp
 from gram_ppl import presets, report
-from gram_ppl.cli.options import HeldOut, Out, Plain, Relations, Resume, Samples, Seed, Steps, Updates
+from gram_ppl.cli.options import HeldOut, Out, Plain, PresetName, Relations, Resume, Samples, Seed, Steps, Updates
 from gram_ppl.training import interrupt
 
 
 def main(
-    n: Annotated[int, typer.Option(help="Side of the board, 4 to 12.")] = 8,
+    n: Annotated[int | None, typer.Option(help="Side of the board, 4 to 12; 8 if not given.")] = None,
     removed: Annotated[list[int] | None, typer.Option(help="How many queens may be missing; repeat.")] = None,
     tokens: Annotated[str | None, typer.Option(help="cells or rows: a token for each cell, or each row.")] = None,
     plain: Plain = False,
+    preset: PresetName = None,
     relations: Relations = None,
     updates: Updates = None,
     held_out: HeldOut = 200,
@@ -33,16 +34,16 @@ def main(
     """Train, complete unseen boards, show one with several completions."""
     with report.plain_errors(), interrupt.resumable(out):
         changes: dict[str, Any] = {"task.n": n, "task.removed": removed or None, "task.tokens": tokens}
-        changes |= {"task.num_validation": 20 if n < 7 else None}
+        changes |= {"task.num_validation": 20 if n and n < 7 else None}
         changes |= {"model.mixer.relations": relations, "fit.updates": updates}
-        preset = presets.get("queens", "gram" if plain else None, changes | {"steps": steps})
+        made = presets.get("queens", preset or ("gram" if plain else None), changes | {"steps": steps})
 
-        task, model, guide, objective, fit = presets.build(preset, seed=seed)
-        print(f"{n} queens, {len(task.inputs('test')):,} different inputs in the test split")
+        task, model, guide, objective, fit = presets.build(made, seed=seed)
+        print(f"{made.task['n']} queens, {len(task.inputs('test')):,} different inputs in the test split")
         history = gp.fit(model, guide, task, objective=objective, **fit, out=out, resume=resume, seed=seed)
 
         x = task.inputs("test")[:held_out]
-        depth = preset.options(task)
+        depth = made.options(task)
         metrics = gp.metrics.evaluate(model, task, x=x, num_samples=samples, **depth, seed=seed)
         report.record(f"{len(x)} unseen inputs", out, history, metrics)
         shown = max(x[:100], key=lambda row: min(5, task.num_solutions(row)))
@@ -55,4 +56,5 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with interrupt.prompt():
+        typer.run(main)

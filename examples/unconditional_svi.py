@@ -13,7 +13,7 @@ from rich import print
 
 import gram_ppl as gp
 from gram_ppl import presets, report
-from gram_ppl.cli.options import Out, Plain, Relations, Resume, Samples, Seed, Steps, Updates
+from gram_ppl.cli.options import Out, Plain, PresetName, Relations, Resume, Samples, Seed, Steps, Updates
 from gram_ppl.training import interrupt
 
 
@@ -25,6 +25,7 @@ def main(
     samples: Samples = 1000,
     steps: Steps = None,
     plain: Plain = False,
+    preset: PresetName = None,
     out: Out = Path("runs/boards"),
     resume: Resume = False,
     seed: Seed = 0,
@@ -35,14 +36,13 @@ def main(
         changes: dict[str, Any] = {"task.game": task, "task.side": side or (8 if queens else None)}
         changes |= {"model.mixer.relations": relations, "fit.updates": updates, "steps": steps}
         large = not queens and side not in (None, 4)  # too many grids to list, which own states need
-        name = "cpu" if queens else presets.default()
-        preset = presets.get("unconditional", "gram" if name == "cpu" and (plain or large) else name, changes)
+        made = presets.get("unconditional", preset or ("gram" if plain or large else None), changes)
 
-        world, model, guide, objective, fit = presets.build(preset, seed=seed)  # a gp.tasks.Unconditional of the game
+        world, model, guide, objective, fit = presets.build(made, seed=seed)  # a gp.tasks.Unconditional of the game
         history = gp.fit(model, guide, world, objective=objective, **fit, out=out, resume=resume, seed=seed)
 
         torch.manual_seed(seed)
-        boards = gp.generate(model, num_samples=samples, steps=preset.steps).cpu()
+        boards = gp.generate(model, num_samples=samples, steps=made.steps).cpu()
         nothing = world.inputs("test")[0]
         valid = world.verify(nothing, boards)
         different = boards[gp.select.distinct(boards[None], valid[None])[0]]
@@ -56,4 +56,5 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with interrupt.prompt():
+        typer.run(main)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import runpy
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +19,14 @@ import torch.nn.functional as F
 import gram_ppl as gp
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks" / "gpu"))
 
-import correctness
 import gemm
-import lattice
 import memory
 import rollout
 import segment_speed
-import step
 import sudoku_9x9
-import train as gpu_train
+from gpu import lattice, profile, queue
 from plain import PlainGRAM, PlainTrainer
-
-NO_DATA = ["queens8", "coloring8", "queens10", "coloring10", "sudoku-grids"]
 
 
 @pytest.mark.parametrize("relations", [True, False])
@@ -87,62 +86,6 @@ def test_segment_speed_and_its_curves_write_what_they_measured(tmp_path: Path) -
     assert len(curve["plain"]) == len(curve["project"]) == 2
     for own, plain in zip(curve["project"], curve["plain"], strict=True):
         assert own[0] == pytest.approx(plain[0], rel=0.1)  # the same weights at the start
-
-
-def test_correctness_runs_tiny_and_does_not_repeat_itself(tmp_path: Path, monkeypatch: Any) -> None:
-    names = ["float32 coloring8", "bf16 sudoku-grids", "rollouts", "same_seed", "never_waiting"]
-    options = ["--device", "cpu", "--results", str(tmp_path), "--tiny", "--only", *names]
-    assert correctness.main(options) == 0
-    found = json.loads((tmp_path / "correctness-tiny.json").read_text())["checks"]
-    assert set(found) == set(names)
-    monkeypatch.setattr(correctness, "segment", None)
-    assert correctness.main(options) == 0
-    with pytest.raises(SystemExit):
-        correctness.main(["--device", "cpu"])
-
-
-def test_correctness_sees_another_device() -> None:
-    one, other = ([torch.ones(3), torch.ones(3) * factor] for factor in (1.0, 1.01))
-    assert correctness.difference(one, one) == 0
-    assert correctness.difference(other, one) == pytest.approx(0.01, rel=1e-4)
-
-
-def test_step_runs_tiny(tmp_path: Path) -> None:
-    options = ["--device", "cpu", "--tiny", "--worlds", "queens8", "--settings", "float32", "--peak", "1"]
-    step.main([*options, "--results", str(tmp_path)])
-    ((name, row),) = json.loads((tmp_path / "step-tiny.json").read_text())["rows"].items()
-    assert name == "queens8, float32"
-    assert row["utilisation"] == pytest.approx(row["tflop"] / row["seconds"])
-    assert row["examples_per_second"] == pytest.approx(row["batch"] / row["seconds"])
-
-
-@pytest.mark.parametrize("name", ["queens8", "sudoku-extreme"])
-def test_training_runs_tiny_stops_and_goes_on(tmp_path: Path, name: str, capsys: Any) -> None:
-    options = [name, "--tiny", "--runs", str(tmp_path / "runs"), "--results", str(tmp_path), "--checkpoint-every", "1"]
-    assert gpu_train.main([*options, "--minutes", "0.0001"]) == gpu_train.NOT_FINISHED
-    assert "the same command goes on" in capsys.readouterr().out
-    assert gpu_train.main(options) == 0
-    assert json.loads((tmp_path / f"{name}-tiny-seed0.json").read_text())["updates"] == 4
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", [*NO_DATA[1:], "mnist"])
-def test_every_world_trains_tiny(tmp_path: Path, name: str) -> None:
-    assert gpu_train.main([name, "--tiny", "--runs", str(tmp_path), "--results", str(tmp_path)]) == 0
-
-
-def test_worlds_ask_for_their_data(tmp_path: Path) -> None:
-    for name in ("mnist", "sudoku-extreme"):
-        with pytest.raises(ValueError, match="needs --data"):
-            gpu_train.main([name, "--runs", str(tmp_path), "--results", str(tmp_path)])
-    source = tmp_path / "train.csv"
-    source.write_text("source,question,answer,rating\n" + "a,1,2,3\n" * 1099)
-    with pytest.raises(ValueError, match="at least 1100 puzzles, found 1099"):
-        gpu_train.thousand(source, tmp_path / "few.csv")
-    source.write_text("source,question,answer,rating\n" + "".join(f"a,{row},2,3\n" for row in range(1500)))
-    rows = gpu_train.thousand(source, tmp_path / "thousand.csv").read_text().splitlines()
-    assert len(rows) == len(set(rows)) == 1101
-    assert rows[0] == gp.tasks.sudoku_csv.HEADER
 
 
 def lines(rows: list[dict[str, str]], path: Path) -> Path:
@@ -220,3 +163,131 @@ def test_lattice_fresh_states_hold_their_givens() -> None:
     assert (state & truth).any(dim=-1)[x > 0].all()
     lost = ~(state & truth).any(dim=-1).all(dim=-1)
     assert 0.1 < lost.double().mean() < 0.35  # a quarter is corrupted, the shortest fills perhaps nowhere
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory: pytest.TempPathFactory) -> queue.Places:
+    """Of tiny rows; the data are made."""
+    folder = tmp_path_factory.mktemp("queue")
+    task = gp.tasks.Sudoku(clues=(70, 75), num_validation=0, num_test=12, pool=4)
+    pairs = zip(task.inputs("test"), task.answers("test"), strict=True)
+    rows = [{"source": "made", "question": task.line(x), "answer": task.line(y), "rating": "0"} for x, y in pairs]
+    plain = lines(rows, folder / queue.EXTREME)
+    (folder / queue.SEVENTEEN).write_bytes(gzip.compress(plain.read_bytes()))
+    return queue.Places(folder / "runs", folder / "results", folder, tiny=True)
+
+
+def perform(command: list[str], monkeypatch: Any) -> Any:
+    """A command of Python in this process; its exit code."""
+    monkeypatch.chdir(queue.ROOT)
+    module = command[0] == "-m"
+    monkeypatch.setattr(sys, "argv", command[1:] if module else command)
+    try:
+        runpy.run_module(command[1], run_name="__main__") if module else runpy.run_path(command[0], run_name="__main__")
+    except SystemExit as end:
+        return end.code
+    return 0
+
+
+SLOW = {"demo": pytest.mark.slow, "mnist": pytest.mark.slow}  # tests/test_examples.py runs their scripts
+TINY = [pytest.param(row, id=row.name, marks=SLOW.get(row.name, ())) for row in queue.ROWS if row.result]
+
+
+@pytest.mark.parametrize("row", TINY)
+def test_every_row_of_the_queue_runs_tiny(row: queue.Row, places: queue.Places, monkeypatch: Any) -> None:
+    assert places.lacks(row) == []
+    assert perform(places.command(row), monkeypatch) in (0, None)
+    found = places.result(row)
+    if row.name == "profile":
+        for measured in found["rows"].values():
+            assert len(measured["costliest"]) == 10
+            assert 0 <= measured["idle_share"] < 1
+            assert measured["examples_per_second"] == pytest.approx(measured["batch"] / measured["seconds"])
+    elif row.name == "extreme":
+        assert found["Sudoku-Extreme"]["puzzles"] == 4
+    elif row.name == "depth":
+        assert all(found[f"{name}, 4 steps"]["finite"] for name in ("gram", "quick"))
+    else:
+        assert {"accuracy", "train_seconds"} <= found.keys()
+    if row.resume:
+        assert places.command(row)[-1] == "--resume"
+
+
+def test_the_suite_of_cuda_is_a_row() -> None:
+    (row,) = (row for row in queue.ROWS if not row.result)
+    assert (queue.ROOT / "tests" / "test_cuda.py").exists()
+    assert "tests/test_cuda.py" in row.command
+
+
+def test_every_row_stands_in_the_table_with_its_command_and_seconds() -> None:
+    text = (queue.ROOT / "benchmarks" / "gpu" / "README.md").read_text()
+    table = {line.split("|")[1].strip(): line for line in text.splitlines() if line.startswith("| `")}
+    assert list(table) == [f"`{row.name}`" for row in queue.ROWS]
+    for row in queue.ROWS:
+        assert f"| {row.seconds} |" in table[f"`{row.name}`"]
+        assert row.command[1 if row.command[0] == "-m" else 0] in table[f"`{row.name}`"]
+
+
+def test_intervals_are_united() -> None:
+    assert profile.union([(0, 2), (1, 3), (5, 6), (5.5, 5.75)]) == 4
+    assert profile.union([]) == 0
+
+
+# A row that counts to TOP in a file, a step in 20 ms; SIGTERM ends it; it goes on.
+COUNTS = """
+import pathlib, signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+path, top = pathlib.Path(sys.argv[1]), int(sys.argv[2])
+while (number := int(path.read_text()) if path.exists() else 0) < top:
+    time.sleep(0.02)
+    path.with_suffix(".new").write_text(str(number + 1))
+    path.with_suffix(".new").replace(path)
+"""
+DRIVER = """
+import sys
+sys.path.insert(0, {folder!r})
+from gpu import queue
+counts = queue.Row("counts", "it goes on", 1, ["-c", {counts!r}, "{{folder}}/count", "100"], result="{{folder}}/count")
+fails = queue.Row("fails", "what fails is told", 1, ["-c", "raise SystemExit('no luck')"], result="")
+long = queue.Row("long", "what doesn't fit isn't begun", 10_000, ["-c", ""], whole=True)
+lacks = queue.Row("lacks", "data are asked for", 1, ["-c", ""], needs=["nothing"])
+sys.exit(queue.main(sys.argv[1:], (fails, long, lacks, counts)))
+"""
+
+
+def test_the_queue_is_killed_and_goes_on(tmp_path: Path) -> None:
+    driver = DRIVER.format(folder=str(queue.ROOT / "benchmarks"), counts=COUNTS)
+    command = [sys.executable, "-c", driver, "--results", str(tmp_path), "--runs", str(tmp_path / "runs")]
+    count, reached = tmp_path / "runs" / "counts" / "count", 0
+    for signum in (signal.SIGKILL, signal.SIGTERM):
+        process = subprocess.Popen([*command, "--minutes", "5"], stdout=subprocess.PIPE)
+        deadline = time.monotonic() + 60
+        while not (count.exists() and int(count.read_text()) > reached + 10) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        process.send_signal(signum)
+        process.communicate(timeout=20)
+        time.sleep(0.2)
+        reached = int(count.read_text())
+        time.sleep(0.2)
+        assert int(count.read_text()) == reached  # its row is not running on
+        assert 10 < reached < 100
+    said = subprocess.run([*command, "--minutes", "5"], capture_output=True, text=True)
+    assert (said.returncode, said.stderr) == (queue.LEFT, "")  # one fails, one is too long, one lacks its data
+    assert "lacks: there is no nothing in" in said.stdout
+    assert "long: no time left" in said.stdout
+    found = {name: json.loads((tmp_path / f"{name}.json").read_text()) for name in ("counts", "fails")}
+    assert (found["counts"]["done"], found["counts"]["result"], found["counts"]["calls"]) == (True, 100, 3)
+    assert (found["fails"]["done"], found["fails"]["code"], found["fails"]["calls"]) == (False, 1, 3)
+    assert found["fails"]["said"].endswith("no luck\n")
+    again = subprocess.run([*command, "--only", "counts"], capture_output=True, text=True)
+    assert (again.returncode, again.stdout) == (0, "")
+
+
+def test_a_row_ends_when_the_minutes_do(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(queue, "STOP", 1)
+    row = queue.Row("counts", "", 1, ["-c", COUNTS, "{folder}/count", "100"], result="{folder}/count")
+    places = queue.Places(tmp_path / "runs", tmp_path)
+    assert queue.work([row], places, 2.5 / 60) == queue.LEFT
+    assert places.record(row)["code"] == 143
+    assert queue.work([row], places, 1) == 0
+    assert places.record(row)["result"] == 100

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import gram_ppl as gp
+from gram_ppl import presets
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
@@ -49,6 +50,19 @@ def test_sudoku_svi(sudoku_svi, tmp_path, capsys):
     again = gp.metrics.evaluate(model, task, num_samples=3, steps=2, seed=0)
     del again["seconds"]
     assert again == {key: metrics[key] for key in again}
+
+
+def test_sudoku_svi_takes_presets_by_name():
+    settings = load("sudoku_svi.py").settings
+    run = dict.fromkeys(("box", "data", "held_out", "updates", "samples", "steps", "plain", "preset"))
+    assert (settings(run).task["box"], settings(run).fit["updates"]) == ((2, 2), presets.get("sudoku").fit["updates"])
+    paper = settings(run | {"preset": "paper"})
+    assert (paper.task["box"], paper.model["width"], paper.fit["updates"]) == ((3, 3), 512, 50_000)
+    gpu = settings(run | {"preset": "gpu", "data": "puzzles.csv", "held_out": 7})
+    assert (gpu.task["data"], gpu.task["num_test"], gpu.fit["batch_size"]) == ("puzzles.csv", 7, 512)
+    large = run | {"box": [3, 3]}
+    assert settings(large).model == presets.get("sudoku", "9x9").model
+    assert settings(large | {"cuda": True}).model == paper.model  # as version 0.1 left it
 
 
 def test_sudoku_svi_on_a_file_of_real_form(sudoku_svi, tmp_path):
@@ -202,7 +216,7 @@ def test_arc_svi(arc_folder, tmp_path, monkeypatch):
     assert (tmp_path / "runs" / "arc" / "grids.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_arc_svi_wants_one_task_on_a_cpu(arc_folder, capsys):
+def test_arc_svi_wants_one_task_or_a_preset(arc_folder, capsys):
     with pytest.raises(SystemExit):
         load("arc_svi.py").main(arc_folder)
-    assert capsys.readouterr().err == "error: --only: name one task; a whole set takes a GPU\n"
+    assert capsys.readouterr().err == "error: --only: name one task; a whole set takes --preset paper and a GPU\n"

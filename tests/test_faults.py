@@ -28,7 +28,7 @@ from gram_ppl.training import interrupt
 
 ROOT = Path(__file__).resolve().parents[1]
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-SETTINGS = {"updates": 12, "batch_size": 8, "evaluations": 3, "checkpoint_every": 5, "progress": False}
+SETTINGS = {"updates": 12, "batch_size": 8, "evaluations": 2, "checkpoint_every": 5, "progress": False}
 TINY = ["--preset", "cpu", "--set", "task.num_test=4", "--set", "task.num_validation=2", "--set", "model.width=8",
         "--set", "samples=2", "--set", "steps=1"]  # fmt: skip
 
@@ -102,12 +102,16 @@ def test_a_signal_stops_after_the_update_in_flight_and_nothing_is_lost(task, uni
     assert_same_run(uninterrupted, tmp_path)
 
 
-def test_a_signal_in_the_last_update_stops_too(task, uninterrupted, tmp_path):
-    hook = at_update(11, lambda: signal.raise_signal(signal.SIGTERM))
-    with pytest.raises(interrupt.Stopped, match="after update 12 of 12"):
-        fit(task, tmp_path, **hook)
-    fit(task, tmp_path, resume=True)
-    assert_same_run(uninterrupted, tmp_path)
+@pytest.mark.parametrize(("update", "evaluations", "reached"), [(11, 0, 12), (11, 2, 11), (5, 2, 5)])
+def test_a_signal_stops_at_once_where_the_state_is_in_the_folder(task, tmp_path, update, evaluations, reached):
+    """It is there after a checkpoint, and before an update that evaluates."""
+    fit(task, tmp_path / "whole", evaluations=evaluations)
+    hook = at_update(update, lambda: signal.raise_signal(signal.SIGTERM))
+    with pytest.raises(interrupt.Stopped, match=f"after update {reached} of 12"):
+        fit(task, tmp_path / "cut", evaluations=evaluations, **hook)
+    assert checkpoint.read(tmp_path / "cut" / STATE_FILE)[1]["update"] == reached
+    fit(task, tmp_path / "cut", resume=True, evaluations=evaluations)
+    assert_same_run(tmp_path / "whole", tmp_path / "cut")
 
 
 def test_a_second_interrupt_stops_at_once_and_a_second_termination_changes_nothing(task, tmp_path):
@@ -150,17 +154,22 @@ def test_other_threads_train_without_handlers(task, uninterrupted, tmp_path):
 
 
 def test_a_request_that_nobody_took_is_delivered(tmp_path):
-    with pytest.raises(KeyboardInterrupt), interrupt.deferred(tmp_path):
+    def ask(request):
+        request.where = None
         signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt), interrupt.deferred(tmp_path) as request:
+        ask(request)
 
 
 def test_an_error_comes_before_a_request(tmp_path):
-    def fail():
+    def fail(request):
+        request.where = None
         signal.raise_signal(signal.SIGINT)
         raise ValueError("first")
 
-    with pytest.raises(ValueError, match="first"), interrupt.deferred(tmp_path):
-        fail()
+    with pytest.raises(ValueError, match="first"), interrupt.deferred(tmp_path) as request:
+        fail(request)
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -173,7 +182,7 @@ def test_the_command_names_the_command_that_goes_on(tmp_path, monkeypatch, signu
     assert (stopped.exit_code, stopped.stdout) == (code, "")
     name = "Ctrl-C" if signum == signal.SIGINT else "SIGTERM"
     command = f"gram-ppl train sudoku --out '{folder}' --resume"
-    assert stopped.stderr == f"stopped by {name} after update 4 of 6; this goes on: {command}\n"
+    assert stopped.stderr == f"stopped by {name} after update 3 of 6; this goes on: {command}\n"
     assert call(app, ["train", "sudoku", "--out", str(folder), "--resume"]).exit_code == 0
     assert call(app, ["train", "sudoku", "--updates", "6", "--out", str(tmp_path / "whole"), *TINY]).exit_code == 0
     assert_same_run(tmp_path / "whole", folder)
@@ -207,7 +216,7 @@ def test_examples_name_the_command_that_goes_on(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit) as stopped:
         example("queens_svi")(n=5, updates=6)
     assert stopped.value.code == 143
-    assert "after update 3 of 6; this goes on: " in (said := capsys.readouterr().err)
+    assert "after update 2 of 6; this goes on: " in (said := capsys.readouterr().err)
     assert said.endswith(" examples/queens_svi.py --n 5 --resume\n")
     hook = at_update(2, lambda: signal.raise_signal(signal.SIGINT))
     monkeypatch.setattr(gp, "fit", partial(whole, **hook))

@@ -24,7 +24,9 @@ BUILT = [(task, name) for task, found in presets.PRESETS.items() for name in fou
 
 @pytest.mark.parametrize(("task", "name"), BUILT)
 def test_preset_trains(task, name, tmp_path):
-    small = {"model.width": 16, "model.hidden": 16, "fit.updates": 1} if name == "paper" else {"fit.updates": 1}
+    small = {"fit.updates": 1}
+    if name in ("gpu", "paper"):
+        small |= {"model.width": 16, "model.hidden": 16, "fit.batch_size": 16}
     pool = {"task.pool": 8} if task == "sudoku" else {}
     preset = presets.get(task, name, small | SMALL[task] | pool)
     if preset.needs:
@@ -36,7 +38,7 @@ def test_preset_trains(task, name, tmp_path):
             preset, {"task.data": str(tmp_path / "few.csv"), "fit.batch_size": 4}, {"task": {"data": None}}
         )
     if name == "paper":  # as small as the 16 supervision steps allow
-        preset = changed(preset, {"fit.batch_size": 16, "model.registers": 1})
+        preset = changed(preset, {"model.registers": 1})
     made, model, guide, objective, options = presets.build(preset, seed=1)
     assert options["evaluate_steps"] == preset.fit.get("evaluate_steps", preset.steps)
     assert model.config["seed"] == 1
@@ -73,7 +75,7 @@ def test_settings_reach_the_objects_and_leave_the_preset_alone():
     ("arguments", "sentence"),
     [
         (("chess",), "there is no task 'chess': expected one of sudoku, queens"),
-        (("queens", "9x9"), "queens has no preset '9x9': expected one of cpu, gram, paper"),
+        (("queens", "9x9"), "queens has no preset '9x9': expected one of quick, gram, paper, gpu"),
         (("sudoku", "gram", {"fit.updatez": 3}), "there is no setting 'fit.updatez': expected one of updates, batch_s"),
         (("sudoku", "gram", {"fit.out": "x"}), "there is no setting 'fit.out'"),
         (("sudoku", "gram", {"world": "x"}), "there is no setting 'world': expected one of beta, task, model, fit"),
@@ -92,7 +94,7 @@ def test_what_does_not_fit_is_one_sentence(arguments, sentence):
 
 def test_a_task_that_needs_data_says_so():
     with pytest.raises(ValueError, match=r"task\.root is not set, and this task needs it"):
-        presets.build(presets.get("arc", "cpu"))
+        presets.build(presets.get("arc", "quick"))
 
 
 def test_an_impossible_setting_is_a_value_error():
@@ -100,11 +102,21 @@ def test_an_impossible_setting_is_a_value_error():
         presets.build(presets.get("sudoku", "gram", {"model.hidden": "wide", **SMALL["sudoku"]}))
 
 
-def test_default_preset(monkeypatch):
-    for cuda, name in ((False, "cpu"), (True, "paper")):
+def test_the_default_is_the_same_on_every_device(monkeypatch):
+    for cuda in (False, True):
         monkeypatch.setattr(torch.cuda, "is_available", lambda cuda=cuda: cuda)
-        assert presets.default() == name
-        assert presets.get("queens") == presets.PRESETS["queens"][name]
+        assert presets.default() == "quick"
+        assert presets.get("queens") == presets.get("queens", "cpu") == presets.PRESETS["queens"]["quick"]
+
+
+def test_presets_for_a_gpu_are_others_with_changes():
+    extreme, gpu = (presets.PRESETS["sudoku"][name] for name in ("extreme", "gpu"))
+    assert gpu.model == extreme.model | {"width": 128, "layers": 2}
+    assert gpu.fit == extreme.fit | {"batch_size": 512, "updates": 5000}
+    assert gpu.objective["window"] == 16
+    assert presets.PRESETS["queens"]["gpu"].task["n"] == 10
+    assert presets.PRESETS["unconditional"]["gpu"].task["side"] == 9
+    assert presets.PRESETS["queens"]["quick"].task["n"] == 8
 
 
 @dataclass(frozen=True)

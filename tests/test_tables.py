@@ -36,7 +36,7 @@ WORLDS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
 
 def tiny(name: str) -> presets.Preset:
     task, changes, test = WORLDS[name]
-    return replace(presets.get(task, "gram" if "gram" in presets.PRESETS[task] else "cpu", TINY | changes), **test)
+    return replace(presets.get(task, "gram" if "gram" in presets.PRESETS[task] else "quick", TINY | changes), **test)
 
 
 def run(root: Path, world: str, system: str, **options: Any) -> Run:

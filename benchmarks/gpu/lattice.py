@@ -12,6 +12,10 @@ no verifier. It has no program, no bound and no resume: a prototype.
 
 from __future__ import annotations
 
+import sys
+
+sys.path.insert(0, sys.path.pop(0).removesuffix("/gpu"))  # Python has a `profile` and a `queue` of its own
+
 import argparse
 import csv
 import gzip
@@ -19,7 +23,6 @@ import importlib.util
 import json
 import math
 import random
-import sys
 import time
 from pathlib import Path
 from typing import Any

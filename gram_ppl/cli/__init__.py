@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import typer
 
+from ..training.interrupt import prompt
 from .measuring import evaluate, generate, report, shipped
 from .solving import solve
 from .training import train
@@ -50,4 +51,5 @@ app.command("list")(shipped)
 
 def main() -> None:
     """The console script."""
-    app()
+    with prompt():
+        app(prog_name="gram-ppl")

@@ -1,5 +1,5 @@
 """``python -m gram_ppl.cli`` is ``gram-ppl``."""
 
-from . import app
+from . import main
 
-app(prog_name="gram-ppl")
+main()

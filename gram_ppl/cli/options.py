@@ -8,8 +8,21 @@ from typing import Annotated
 import typer
 
 from ..inference import select
+from ..presets import PRESETS
 from ..storage.places import PRETRAINED, names
 
+
+def preset_names() -> list[str]:
+    """Of all tasks together."""
+    return sorted({name for found in PRESETS.values() for name in found})
+
+
+PresetName = Annotated[
+    str | None,
+    typer.Option(
+        "--preset", help=f"One of {', '.join(preset_names())}; quick if not given.", autocompletion=preset_names
+    ),
+]
 Updates = Annotated[int | None, typer.Option(min=1, help="Training segments; the preset's number if not given.")]
 Samples = Annotated[int, typer.Option(min=1, help="Trajectories for each input; answers in all without inputs.")]
 Steps = Annotated[int | None, typer.Option(min=1, help="Supervision steps of a test trajectory.")]

@@ -9,9 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
+from .. import presets
 from ..inference.rollout import rollout
 from ..inference.solve import generate
-from ..presets import worlds as presets
 from ..presets.settings import parsed
 from ..reporting import tables as report
 from ..runtime.processes import main_process, restarted
@@ -22,7 +22,7 @@ from ..training.fit import fit
 from ..training.interrupt import resumable
 from .folders import answering
 from .measuring import measure
-from .options import Json, Resume, Updates
+from .options import Json, PresetName, Resume, Updates
 
 SHOWN = 12  # test inputs in the picture
 
@@ -31,16 +31,9 @@ def _tasks() -> list[str]:
     return list(presets.PRESETS)
 
 
-def _names() -> list[str]:
-    return sorted({name for found in presets.PRESETS.values() for name in found})
-
-
 def train(
     task: Annotated[str, typer.Argument(metavar="TASK", help=f"One of {', '.join(_tasks())}.", autocompletion=_tasks)],
-    preset: Annotated[
-        str | None,
-        typer.Option(help=f"One of {', '.join(_names())}; paper with CUDA, else cpu.", autocompletion=_names),
-    ] = None,
+    preset: PresetName = None,
     updates: Updates = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run; runs/TASK if not given.")] = None,
     resume: Resume = False,
@@ -68,7 +61,8 @@ def train(
         asked: dict[str, Any] = {"task": task, "preset": preset, "updates": updates, "seed": seed}
         asked |= {"set": parsed(change or [])} | ({"tracker": tracker} if tracker else {})
         asked = _started(folder, asked) if resume else _fresh(folder, asked)
-        made = presets.get(task, asked["preset"], asked["set"] | {"fit.updates": asked["updates"]})
+        changes = asked["set"] | ({"fit.updates": asked["updates"]} if asked["updates"] else {})
+        made = presets.get(task, asked["preset"], changes)
         tracking.options(asked.get("tracker"), folder)
         seed = asked["seed"] or 0
         parts = presets.build(made, seed=seed)

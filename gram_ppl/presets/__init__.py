@@ -1,7 +1,7 @@
 """Settings of every experiment, by task and name."""
 
-from .preset import Parts, Preset
-from .worlds import BACKBONE, FIXED, PRESETS, RATES, ROPE, build, default, from_nothing, get
+from .preset import FIXED, Parts, Preset, build
+from .worlds import BACKBONE, PRESETS, RATES, ROPE, default, from_nothing, get
 
 __all__ = [
     "BACKBONE",

@@ -1,17 +1,15 @@
 """Presets: task, model, guide and training of every world, by the names of the task and of the preset.
 
-``cpu`` takes minutes on one core and is what is best there; ``gram`` is GRAM with Gaussian guidance where ``cpu`` is
-GRAM that decides; ``paper`` has the backbone and the rates of arXiv 2605.19376, section 4, and wants
-CUDA. A preset is plain data: :func:`get` finds one and changes single settings of it, :func:`build` makes the objects.
+``quick`` takes minutes on one core, is what is best there, and the default on every device; ``gram`` is GRAM with
+Gaussian guidance where ``quick`` is GRAM that decides; ``gpu`` wants minutes of one GPU; ``paper`` has the backbone and
+the rates of arXiv 2605.19376, section 4, and wants more of it. A preset is plain data: :func:`get` finds one and
+changes single settings of it, :func:`gram_ppl.presets.build` makes the objects.
 """
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from typing import Any
-
-import torch
 
 from ..guides import Revealing
 from ..inference.halt import Confident
@@ -20,11 +18,8 @@ from ..nn import Attention, TokenMixing
 from ..program.deciding import DecidingELBO
 from ..program.objective import LogLinear
 from ..tasks import ARC, BinarizedMNIST, GraphColoring, Maze, NQueens, Sudoku, Unconditional
-from ..tasks.base import Task
-from ..training.fit import fit
 from ..training.own_states import OwnStates
-from .preset import Parts, Preset
-from .settings import changed
+from .preset import Preset
 
 
 def from_nothing(game: str = "sudoku", side: int = 4, *, pool: int = 5000, seed: int = 0) -> Unconditional:
@@ -67,7 +62,7 @@ SMALL = {"box": (2, 2), "clues": (4, 8), "held_clues": (4, 8), "num_validation":
 
 PRESETS: dict[str, dict[str, Preset]] = {
     "sudoku": {
-        "cpu": Preset(
+        "quick": Preset(
             Sudoku, LogLinear(1.0, 1.0), task=SMALL, model={"block": 2, "transitions": 1, "supervision": 32},
             **DECIDING, objective={"steps": 2},
             fit={"updates": 1000, "batch_size": 64, "lr": 2e-3, **OWN}, steps=128,
@@ -103,7 +98,7 @@ PRESETS: dict[str, dict[str, Preset]] = {
         ),
     },
     "queens": {
-        "cpu": Preset(
+        "quick": Preset(
             NQueens, LogLinear(1.0, 1.0), task={"n": 8, "tokens": "rows"}, model=BOARDS, **DECIDING,
             objective={"steps": 4}, fit=LATER | {"updates": 3000}, steps=256, held_out=200,
         ),
@@ -124,7 +119,7 @@ PRESETS: dict[str, dict[str, Preset]] = {
         ),
     },
     "coloring": {
-        "cpu": Preset(
+        "quick": Preset(
             GraphColoring, LogLinear(1.0, 1.0), task={"n": 8},
             model=BOARDS | {"encoder": NodeTokens(), "mixer": Attention()}, **DECIDING,
             objective={"steps": 4}, fit=LATER | {"updates": 3000}, steps=256,
@@ -145,7 +140,7 @@ PRESETS: dict[str, dict[str, Preset]] = {
         ),
     },
     "maze": {
-        "cpu": Preset(
+        "quick": Preset(
             Maze, LogLinear(10.0, 1.0, 0.05, 0.4),
             task={"size": (6, 6), "num_paths": (1, 20), "num_validation": 100, "num_test": 200},
             model={"mixer": Attention(), "noise": LearnedNoise(scale=1.0)},
@@ -159,7 +154,7 @@ PRESETS: dict[str, dict[str, Preset]] = {
         ),
     },
     "mnist": {
-        "cpu": Preset(
+        "quick": Preset(
             BinarizedMNIST, LogLinear(10.0, 3.0, 0.1, 0.5),
             model={"mixer": Attention(), "noise": LearnedNoise(scale=1.0), "encoder": Patches(channels=16, patch=4)},
             fit={"updates": 5000, "batch_size": 32, "lr": 2e-3, "decay": 0.6, "evaluations": 0}, samples=500,
@@ -172,7 +167,7 @@ PRESETS: dict[str, dict[str, Preset]] = {
         ),
     },
     "arc": {
-        "cpu": Preset(  # one task
+        "quick": Preset(  # one task
             ARC, LogLinear(1.0, 1.0),
             task={"version": 1, "num_augmentations": 15, "canvas": None, "translate": False},
             model={"mixer": Attention(), "noise": LearnedNoise(scale=0.1)},
@@ -189,7 +184,7 @@ PRESETS: dict[str, dict[str, Preset]] = {
         ),
     },
     "unconditional": {
-        "cpu": Preset(
+        "quick": Preset(
             from_nothing, LogLinear(1.0, 1.0), task={"game": "sudoku", "side": 4},
             model={"block": 2, "transitions": 1, "supervision": 32}, **DECIDING, objective={"steps": 2},
             fit={"updates": 3500, "batch_size": 64, "lr": 2e-3, **OWN}, samples=1000, steps=128,
@@ -209,22 +204,32 @@ PRESETS: dict[str, dict[str, Preset]] = {
     },
 }  # fmt: skip
 
-# Arguments of the task, the model and fit that are no settings of a preset.
-FIXED = {"spec", "seed", "model", "guide", "task", "objective", "beta", "balance", "out", "resume", "device",
-         "progress", "tracker", "before_update"}  # fmt: skip
-MAKERS = ("world", "encoder", "kind", "guide", "elbo", "needs")  # fields that can't be changed
+# What makes minutes of one GPU of another preset. Sudoku's recipe is that of `extreme`; the others are not measured.
+WIDER = {"model.width": 128, "model.layers": 2, "fit.updates": 5000}
+MINUTES_OF_A_GPU: dict[str, tuple[str, dict[str, Any]]] = {
+    "sudoku": ("extreme", {"fit.batch_size": 512, "objective.window": 16, "samples": 32, "steps": 16_000}),
+    "queens": ("quick", {"task.n": 10, "fit.batch_size": 256, "fit.lr": 1e-3}),
+    "coloring": (
+        "quick", {"task.n": 10, "task.num_train": 13_465, "task.num_test": 192, "fit.batch_size": 256, "fit.lr": 1e-3},
+    ),
+    "mnist": ("quick", {"model.encoder.channels": 64, "fit.batch_size": 256, "fit.lr": 1e-3}),
+    "unconditional": (  # of 9×9 grids: rows take the posterior's decisions, which cost no search
+        "quick", {"task.side": 9, "fit.own_states.share": 0.0, "fit.own_states.redraw": False, "fit.batch_size": 256,
+                  "fit.lr": 1e-3, "model.supervision": 192, "steps": 768},
+    ),
+}  # fmt: skip
+for _task, (_base, _changes) in MINUTES_OF_A_GPU.items():
+    PRESETS[_task]["gpu"] = PRESETS[_task][_base].changed(WIDER | _changes)
 
-
-def default() -> str:
-    """``paper`` where there is CUDA, else ``cpu``."""
-    return "paper" if torch.cuda.is_available() else "cpu"
+QUICK = "quick"
+ALIASES = {"cpu": QUICK}  # what version 0.1 called it
 
 
 def get(task: str, name: str | None = None, settings: Mapping[str, Any] | None = None) -> Preset:
     """The preset of a task, with single settings changed.
 
     Args:
-        task, name: keys of :data:`PRESETS`; by default ``paper`` where there is CUDA, else ``cpu``.
+        task, name: keys of :data:`PRESETS`; ``quick`` if not given, which ``cpu`` names too.
         settings: new values by dotted name: ``fit.updates``, ``model.noise.scale``, ``beta.last``, ``task.n``,
             ``steps``. None leaves a setting as it is.
 
@@ -233,39 +238,12 @@ def get(task: str, name: str | None = None, settings: Mapping[str, Any] | None =
     """
     if task not in PRESETS:
         raise ValueError(f"there is no task {task!r}: expected one of {', '.join(PRESETS)}")
-    name = name or default()
+    name = ALIASES.get(name or QUICK, name or QUICK)
     if name not in PRESETS[task]:
         raise ValueError(f"{task} has no preset {name!r}: expected one of {', '.join(PRESETS[task])}")
-    preset = PRESETS[task][name]
-    return changed(preset, settings or {}, _arguments(preset), hidden=MAKERS)
+    return PRESETS[task][name].changed(settings or {})
 
 
-def build(preset: Preset, *, seed: int = 0, task: Task | None = None) -> Parts:
-    """Task, model, guide, objective and the arguments of ``gp.fit`` that a preset describes.
-
-    Args:
-        preset: what is built.
-        seed: of the task and of the weights.
-        task: in place of the preset's own, which takes a while to make.
-
-    Raises:
-        ValueError: a setting that the task needs is missing, or a value does not fit.
-    """
-    for name in preset.needs:
-        if name not in preset.task:
-            raise ValueError(f"task.{name} is not set, and this task needs it")
-    try:
-        task = task or preset.world(**{"seed": seed} | preset.task)
-        encoder = {} if preset.encoder is None else {"encoder": preset.encoder(task)}
-        model = preset.kind(task.spec, **preset.model, **encoder, seed=seed)
-    except TypeError as error:
-        raise ValueError(f"a setting of the task or of the model does not fit: {error}") from None
-    objective = preset.elbo(preset.beta, preset.balance, **preset.objective)
-    return Parts(task, model, preset.guide(model, seed=seed), objective, {"evaluate_steps": preset.steps} | preset.fit)
-
-
-def _arguments(preset: Preset) -> dict[str, dict[str, Any]]:
-    """The settings that task, model and fit take, with their defaults."""
-    makers: dict[str, Any] = {"task": preset.world, "model": preset.kind, "objective": preset.elbo, "fit": fit}
-    found = {part: inspect.signature(make).parameters.values() for part, make in makers.items()}
-    return {part: {p.name: p.default for p in found[part] if p.name not in FIXED} for part in found}
+def default() -> str:
+    """The name of the preset that is meant where none is named: ``quick``, on every device."""
+    return QUICK

@@ -7,6 +7,7 @@ that learns when to halt, those rows give way that halted or have run N_sup supe
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -27,6 +28,7 @@ from .own_states import OwnStates
 from .record import History
 from .trainer import Trainer
 
+SLOW = 3.0  # seconds of an update after which the state is always written, so that a stop needn't wait for the next
 AGREE_EVERY = 20  # updates between two times that processes ask each other whether a signal came
 
 
@@ -110,8 +112,8 @@ def fit(
         CheckpointError: nothing to resume, or a state that belongs to other settings.
         NonFiniteLoss: the loss became NaN or infinite; nothing was overwritten after the last good checkpoint.
         FolderInUse: another process trains in ``out``.
-        Stopped: Ctrl-C or SIGTERM; with ``out`` the update in flight was finished and the state written first. It is
-            a KeyboardInterrupt.
+        Stopped: Ctrl-C or SIGTERM; with ``out`` nothing is lost but, at most, the update in flight
+            (:mod:`gram_ppl.training.interrupt`). It is a KeyboardInterrupt.
         torch.OutOfMemoryError: the accelerator's memory is too small; the message says which batch size to try.
         OSError: the state could not be written; the one before is whole.
     """
@@ -145,12 +147,18 @@ def fit(
     ):
         if resume and folder is not None:
             snapshot.restore(trainer, folder)
+        stored = trainer.update
         line = bar.add_task("", total=updates, completed=trainer.update, note="")
         while trainer.update < updates:
+            if folder is not None and stored < trainer.update and trainer.update + 1 in trainer.evaluate_at:
+                snapshot.store(trainer, folder)  # an evaluation is long
+                stored = trainer.update
+            alone, began = shares.world == 1, time.perf_counter()
             try:
-                if before_update is not None:
-                    before_update(trainer)
-                record = trainer.step()
+                with request.at_once(trainer.update, updates, safe=alone and stored == trainer.update):
+                    if before_update is not None:
+                        before_update(trainer)
+                    record = trainer.step()
             except NonFiniteLoss as error:
                 raise NonFiniteLoss(f"{error}; {snapshot.last_good(folder)}") from None
             except torch.OutOfMemoryError as error:
@@ -162,14 +170,16 @@ def fit(
                 bar.update(line, note=f"{trainer.update / trainer.seconds:.1f} updates/s  {record.described()}")
                 if progress and shares.main and record.prior_accuracy is not None:
                     bar.console.print(f"update {record.update:>6}  {record.described()}", highlight=False)
-            if shares.world > 1 and trainer.update % AGREE_EVERY == 0:
+            if not alone and trainer.update % AGREE_EVERY == 0:
                 request.signum = shares.most(request.signum or 0) or None
-            stop = request.signum is not None and (shares.world == 1 or trainer.update % AGREE_EVERY == 0)
-            due = trainer.update % checkpoint_every == 0 or trainer.update == updates or stop
+            stop = request.signum is not None and (alone or trainer.update % AGREE_EVERY == 0)
+            slow = alone and time.perf_counter() - began > SLOW
+            due = trainer.update % checkpoint_every == 0 or trainer.update == updates or stop or slow
             if folder is not None and due:
                 snapshot.store(trainer, folder)
+                stored = trainer.update
                 if stop:
-                    request.check(folder, trainer.update, updates)
+                    request.check(trainer.update, updates)
         trainer.finish(folder)
     return trainer.history
 

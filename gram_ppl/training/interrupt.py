@@ -1,4 +1,9 @@
-"""Ctrl-C and SIGTERM: training stops between two updates, its state is written, and a sentence says how to go on."""
+"""Ctrl-C and SIGTERM: training stops, its state is written, and a sentence says how to go on, all within ten seconds.
+
+An update in flight is finished, unless the state before it is in the folder already: then training stops at once, be
+it in a compiler, in an evaluation or in an update of a minute, and going on repeats that update. A command line that
+was stopped doesn't wait for compilers at its end (:func:`prompt`).
+"""
 
 from __future__ import annotations
 
@@ -7,6 +12,7 @@ import shlex
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +22,7 @@ from typing import Any
 from ..storage.folder import STATE_FILE
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+GRACE = 8.0  # seconds that :func:`prompt` leaves a process
 
 
 class Stopped(KeyboardInterrupt):
@@ -29,33 +36,59 @@ class Stopped(KeyboardInterrupt):
 
 
 class Request:
-    """Whether somebody asked to stop: ``signum`` is None, or the number of the signal."""
+    """Whether somebody asked to stop: ``signum`` is None, or the number of the signal.
 
-    signum: int | None = None
+    Args:
+        folder: of the run.
+    """
 
-    def check(self, folder: Path | None, update: int, updates: int) -> None:
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder
+        self.signum: int | None = None
+        self.where: str | None = ""  # how far the run is, where nothing is lost by stopping at once; None elsewhere
+
+    def check(self, update: int, updates: int) -> None:
         """Stop between two updates, now that the state is in the folder.
 
         Raises:
             Stopped: a signal came.
         """
         if self.signum is not None:
-            signum, self.signum = self.signum, None
-            advice = f"the state is in {folder}, and gp.fit with out={str(folder)!r}, resume=True goes on"
-            raise Stopped(signum, f" after update {update} of {updates}", advice)
+            self.stop(f" after update {update} of {updates}")
+
+    @contextmanager
+    def at_once(self, update: int, updates: int, safe: bool = True) -> Iterator[None]:
+        """Within, a signal stops right there where it is safe: the state in the folder is that of ``update``."""
+        self.where = f" after update {update} of {updates}" if safe else None
+        try:
+            if self.where is not None and self.signum is not None:
+                self.stop(self.where)
+            yield
+        finally:
+            self.where = None
+
+    def stop(self, where: str) -> None:
+        """Raise what a signal asked for."""
+        assert self.signum is not None
+        signum, self.signum = self.signum, None
+        there = self.folder is not None and (self.folder / STATE_FILE).exists()
+        advice = f"the state is in {self.folder}, and gp.fit with out={str(self.folder)!r}, resume=True goes on"
+        raise Stopped(signum, where, advice if there else "")
 
 
 @contextmanager
 def deferred(folder: Path | None) -> Iterator[Request]:
-    """Within, the first Ctrl-C and every SIGTERM only leave a request; a second Ctrl-C acts as it did before.
+    """Within, Ctrl-C and SIGTERM stop where nothing is lost, and elsewhere leave a request.
 
-    Signals act as ever where there is no folder to write to, outside the main thread, and where they are ignored. A
-    request that nobody took is delivered at the end.
+    A second Ctrl-C acts as it did before. Signals act as ever where there is no folder to write to, outside the main
+    thread, and where they are ignored. A request that nobody took is delivered at the end.
     """
-    request = Request()
+    request = Request(folder)
 
     def ask(signum: int, frame: FrameType | None) -> None:
         request.signum = signum
+        if request.where is not None:
+            request.stop(request.where)
         if signum == signal.SIGINT and signum in before:
             signal.signal(signum, before[signum])
 
@@ -95,6 +128,41 @@ def resumable(folder: str | Path, command: str | None = None) -> Iterator[None]:
         sys.exit(128 + stopped.signum)
     finally:
         _restore(before)
+
+
+@contextmanager
+def prompt(grace: float = GRACE) -> Iterator[None]:
+    """Around a whole command line: the process ends ``grace`` seconds after a signal, whatever it is doing.
+
+    It doesn't wait for threads and processes of compilers once it has said how to go on. Where Python doesn't come to
+    its turn, in a long call of a library, it is ended as it is: the last checkpoint is whole.
+    """
+    ear, mouth = os.pipe()
+    os.set_blocking(mouth, False)
+    before = signal.set_wakeup_fd(mouth, warn_on_full_buffer=False)
+    threading.Thread(target=_end, args=(ear, grace), daemon=True).start()
+    try:
+        yield
+    except SystemExit as stop:
+        if stop.code in [128 + signum for signum in SIGNALS]:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(int(stop.code))
+        raise
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(mouth)
+
+
+def _end(ear: int, grace: float) -> None:
+    """Wait for the number of a signal that asks to stop, or for the end of the pipe."""
+    with open(ear, "rb", buffering=0) as numbers:
+        while number := numbers.read(1):
+            if number[0] in SIGNALS:
+                time.sleep(grace)
+                name = signal.Signals(number[0]).name
+                os.write(2, f"ended {grace:.0f} s after {name}; the last checkpoint is whole\n".encode())
+                os._exit(128 + number[0])
 
 
 def _handle(

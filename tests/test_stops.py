@@ -1,0 +1,164 @@
+"""SIGTERM ends a run of any kind within ten seconds, whatever it is doing, and nothing is lost."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import gram_ppl as gp
+from gram_ppl.cli import app
+from gram_ppl.storage import checkpoint
+from gram_ppl.storage.folder import STATE_FILE
+from gram_ppl.training import interrupt
+
+ROOT = Path(__file__).resolve().parents[1]
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+SETTINGS = {"updates": 6, "batch_size": 8, "evaluations": 2, "checkpoint_every": 2, "progress": False}
+SECONDS = 10
+
+
+@pytest.fixture(scope="module")
+def task():
+    return gp.tasks.Sudoku(box=(2, 2), clues=(4, 8), num_validation=4, num_test=4, pool=10)
+
+
+def fit(task, out, **changes):
+    model = gp.models.GRAM(task.spec, width=8)
+    gp.fit(model, gp.guides.AmortizedGuide(model), task, out=out, resume=None, **SETTINGS | changes)
+
+
+@contextmanager
+def terminated(after=0.2):
+    """Within, the process gets SIGTERM so many seconds after the call of what this yields; it must then be quick."""
+    moment = []
+
+    def kill():
+        moment.append(time.monotonic())
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    timer = threading.Timer(after, kill)
+    yield timer.start
+    assert time.monotonic() - moment[0] < SECONDS
+    timer.join()
+
+
+def forever(*_):
+    """Hundreds of calls, as of a compiler, in the middle of something."""
+    for _ in range(600):
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize(("phase", "update", "state"), [
+    ("the first update, which compiles", 0, None), ("the first update after a checkpoint", 4, 4),
+    ("an evaluation", 2, 2), ("the last evaluation", 5, 5),
+])  # fmt: skip
+def test_training_stops_in_the_middle_of(task, tmp_path, phase, update, state):
+    def stuck(run):
+        if run.update == update:
+            network = run.average.module if "evaluation" in phase else run.segment
+            network.model.core.register_forward_pre_hook(forever)
+            start()
+
+    with terminated() as start, pytest.raises(interrupt.Stopped, match=f"after update {update} of 6"):
+        fit(task, tmp_path / "cut", before_update=stuck)
+    path = tmp_path / "cut" / STATE_FILE
+    assert (checkpoint.read(path)[1]["update"] if path.exists() else None) == state
+    for folder in ("cut", "whole"):
+        fit(task, tmp_path / folder)
+    tensors, others = (checkpoint.read(tmp_path / folder / STATE_FILE)[0] for folder in ("cut", "whole"))
+    assert tensors.keys() == others.keys()
+    assert all(torch.equal(tensors[name], others[name]) for name in tensors)
+
+
+def test_a_signal_while_the_state_is_written_stops_before_the_evaluation(task, tmp_path):
+    folder = tmp_path / "run"
+    with interrupt.deferred(folder) as request:
+        request.where = None  # as while it is written
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(interrupt.Stopped, match="after update 3 of 9"), request.at_once(3, 9):
+            pytest.fail("it goes on")
+
+
+def test_updates_of_seconds_are_stored_one_by_one(task, tmp_path, monkeypatch):
+    monkeypatch.setattr("gram_ppl.training.fit.SLOW", 0.0)
+    seen = []
+
+    def look(run):
+        path = tmp_path / STATE_FILE
+        seen.append(checkpoint.read(path)[1]["update"] if path.exists() else 0)
+
+    fit(task, tmp_path, updates=4, checkpoint_every=100, before_update=look)
+    assert seen == [0, 1, 2, 3]
+
+
+def test_the_measurement_at_the_end_of_train_stops_and_is_made_again(tmp_path, monkeypatch):
+    settings = ["task.num_test=4", "task.num_validation=2", "model.width=8", "steps=2"]
+    options = ["train", "sudoku", "--updates", "2", "--out", str(tmp_path), "--json"]
+    options += [text for setting in settings for text in ("--set", setting)]
+    with terminated(1.0) as start:
+        hook = {"before_update": lambda run: start() if run.update == 1 else None}
+        monkeypatch.setattr("gram_ppl.cli.training.fit", partial(gp.fit, **hook))
+        stopped = CliRunner().invoke(app, [*options, "--set", "samples=1000000"])
+    monkeypatch.setattr("gram_ppl.cli.training.fit", gp.fit)
+    assert (stopped.exit_code, stopped.stdout) == (143, "")
+    assert stopped.stderr.startswith("stopped by SIGTERM; this goes on: gram-ppl train sudoku")
+    again = CliRunner().invoke(app, [*options, "--resume", "--set", "samples=2"])
+    assert again.exit_code == 0, again.stderr
+    assert (tmp_path / "metrics.json").exists()
+
+
+def test_answers_stop(task, tmp_path):
+    model = gp.models.GRAM(task.spec, width=8)
+    with terminated() as start:
+        start()
+        with pytest.raises(SystemExit) as stopped, interrupt.resumable(tmp_path):
+            gp.solve(model, task, task.inputs("test"), num_samples=100_000)
+    assert stopped.value.code == 143
+
+
+def ends(process, said):
+    """What the process says on standard error when it is terminated, and that it ends in time, by the signal."""
+    process.terminate()
+    start = time.monotonic()
+    _, error = process.communicate(timeout=60)
+    assert time.monotonic() - start < SECONDS
+    assert process.returncode == 143
+    assert said in error
+
+
+def test_a_process_that_compiles_ends(tmp_path):
+    command = [sys.executable, "-m", "gram_ppl.cli", "train", "sudoku", "--updates", "9", "--out", "run"]
+    command += ["--set", "fit.compile=true"]
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    cold = ENVIRONMENT | {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
+    process = subprocess.Popen(command, cwd=tmp_path, env=cold, **pipes)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("cache/*/*")) and time.monotonic() < deadline:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    ends(process, "stopped by SIGTERM after update 0 of 9\n")
+
+
+DEAF = """
+import hashlib, signal
+from gram_ppl.training import interrupt
+with interrupt.prompt(grace=0.5), interrupt.resumable("nowhere"):
+    print("deaf", flush=True)
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 1 << 30)
+"""
+
+
+def test_a_process_ends_that_does_not_come_to_python(tmp_path):
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen([sys.executable, "-c", DEAF], cwd=tmp_path, env=ENVIRONMENT, **pipes)
+    assert process.stdout.readline() == "deaf\n"
+    ends(process, "s after SIGTERM; the last checkpoint is whole\n")
