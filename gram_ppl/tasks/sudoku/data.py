@@ -33,6 +33,18 @@ class Split(NamedTuple):
     test: Puzzles
 
 
+def within(name: str, bounds: Sequence[int], most: int) -> tuple[int, int]:
+    """Fewest and most of something.
+
+    Raises:
+        ValueError: they are not in order, or out of 0 .. ``most``.
+    """
+    lo, hi = bounds
+    if not 0 <= lo <= hi <= most:
+        raise ValueError(f"{name}: expected 0 <= fewest <= most <= {most}, found {lo} and {hi}.")
+    return lo, hi
+
+
 def uniform_ints(bounds: tuple[int, int], num: int, generator: torch.Generator) -> Tensor:
     """``[num, 1]`` int64, uniform between the bounds, both included."""
     return torch.randint(bounds[0], bounds[1] + 1, (num, 1), generator=generator)

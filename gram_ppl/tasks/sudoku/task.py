@@ -7,7 +7,7 @@ uniform among the solutions of x.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import reduce
 from itertools import count
 
@@ -20,7 +20,7 @@ from ..base import Spec, Task, check_pair, check_tokens
 from ..holdout import AFRESH, Apart, Solved, split_of
 from ..written import Puzzle, parsed
 from .csv import DIGITS, Paths, strings
-from .data import Puzzles, loaded, made, reveal, uniform_ints
+from .data import Puzzles, loaded, made, reveal, uniform_ints, within
 from .exact import ExactSolver, box_of
 from .formats import pieces
 from .symmetry import random_symmetries
@@ -91,10 +91,10 @@ class Sudoku(Task):
             raise ValueError(f"box: expected at least 2 rows and 2 columns, and at most 16 cells, found {r} x {c}.")
         self.side = n = r * c
         length = n * n
-        self.clues = None if clues is None else _bounds("clues", clues, length)
-        self._reveal = _bounds("reveal", reveal, length)
-        held_clues = None if held_clues is None else _bounds("held_clues", held_clues, length)
-        held_reveal = _bounds("held_reveal", held_reveal, length)
+        self.clues = None if clues is None else within("clues", clues, length)
+        self._reveal = within("reveal", reveal, length)
+        held_clues = None if held_clues is None else within("held_clues", held_clues, length)
+        held_reveal = within("held_reveal", held_reveal, length)
         if self.clues is None and (data is None or mix > 0):
             raise ValueError("clues: made puzzles need a fewest and a most number of givens.")
         if data is None and test_data is not None:
@@ -297,10 +297,3 @@ class Sudoku(Task):
 def _union(bits: Tensor, dim: int) -> Tensor:
     """The union of sets of digits along a dimension, which it removes."""
     return reduce(torch.bitwise_or, bits.unbind(dim))
-
-
-def _bounds(name: str, bounds: Sequence[int], most: int) -> tuple[int, int]:
-    lo, hi = bounds
-    if not 0 <= lo <= hi <= most:
-        raise ValueError(f"{name}: expected 0 <= fewest <= most <= {most}, found {lo} and {hi}.")
-    return lo, hi
