@@ -143,7 +143,7 @@ def pack(name: str, run: Path, data: str | None, out: Path) -> str:
     values = dict(zip(words[2::2], words[3::2], strict=True))
     changes = [value for key, value in zip(words[2::2], words[3::2], strict=True) if key == "--set"]
     changes += [f"fit.updates={values['--updates']}"] if "--updates" in values else []
-    preset = presets.get(recipe.task, values.get("--preset", "cpu"), parsed(changes) | recipe.measured)
+    preset = presets.get(recipe.task, values.get("--preset", presets.default()), parsed(changes) | recipe.measured)
     parts = presets.build(preset)
     batch = next(parts.task.batches("train", parts.fit["batch_size"], torch.Generator().manual_seed(0)))
     z = parts.model.begin(batch.x, len(batch.x))
@@ -153,7 +153,7 @@ def pack(name: str, run: Path, data: str | None, out: Path) -> str:
     out.mkdir(parents=True, exist_ok=True)
     task = recipe.small(parts.task, out)
     how = Measurement.of(preset)
-    asked = {"task": recipe.task, "preset": values.get("--preset", "cpu")}
+    asked = {"task": recipe.task, "preset": values.get("--preset", presets.default())}
     (out / RUN_FILE).write_text(json.dumps(asked | how.described(), indent=1) + "\n", encoding="utf-8")
     found = measure(model, task, task.inputs("test")[: how.held_out], how)
     figures = {key: value for key, value in found.items() if not any(word in key for word in LEFT_OUT)}
