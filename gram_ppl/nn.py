@@ -18,6 +18,14 @@ def rms_norm(x: Tensor) -> Tensor:
     return x * (x.norm(dim=-1, keepdim=True) * x.shape[-1] ** -0.5 + 1e-6).reciprocal()
 
 
+def one_hot(tokens: Tensor, vocab: int) -> Tensor:
+    """Which token stands in each place, ``[...] int64 -> [..., vocab]`` bool.
+
+    On the CPU torch's own looks at the tokens first, to check them.
+    """
+    return tokens[..., None] == torch.arange(vocab, device=tokens.device)
+
+
 class SwiGLU(nn.Module):
     """Gated feed-forward network, ``down(silu(gate(x)) * up(x))`` (arXiv 2002.05202): ``[..., in] -> [..., out]``."""
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pyro.distributions as dist
 from torch import Tensor
-from torch.nn.functional import one_hot
 
+from ..nn import one_hot
 from ..program.guide import Guide
 
 

@@ -7,10 +7,16 @@ from collections.abc import Iterator
 import hypothesis
 import pyro
 import pytest
+import torch
 
 # Examples are the same in every run, and a busy machine is no failure.
 hypothesis.settings.register_profile("gram_ppl", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("gram_ppl")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("cuda") and not torch.cuda.is_available():
+        pytest.skip("there is no CUDA")
 
 
 @pytest.fixture(autouse=True)

@@ -8,8 +8,9 @@ from typing import Any
 import pyro.distributions as dist
 import torch
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits, one_hot
+from torch.nn.functional import binary_cross_entropy_with_logits
 
+from ..nn import one_hot
 from ..state import Latent
 from .objective import SegmentELBO, observe
 
@@ -52,7 +53,7 @@ class DecidingELBO(SegmentELBO):
         """See :meth:`SegmentELBO.supervise`."""
         super().supervise(program, y, states, model_trace)
         for step, z in states.items():
-            truth = z.sets & one_hot(y, program.spec.vocab_out).bool()
+            truth = z.sets & one_hot(y, program.spec.vocab_out)
             if program.contradiction is not None and self.contradiction:
                 lost = (~truth.any(dim=-1).all(dim=-1)).to(z.h.dtype)
                 doubt = dist.Bernoulli(logits=program.doubt(z.h), validate_args=False)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyro
-import pyro.distributions as dist
 import torch
 from pyro import poutine
 from pyro.distributions.util import detach, scale_and_mask
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from torch.distributions import kl_divergence
 
 from ..state import Latent, SegmentInfo
+from .categorical import AsyncCategorical
 from .guide import Guide
 from .model import Program
 from .poutine import GradientWindow, Record, Replay, Visited, chance
@@ -217,7 +217,7 @@ class Segment(nn.Module):
     such a decision are divided by ``temperature``.
     """
 
-    scheduled_sampling = 0.0
+    scheduled_sampling: float | Tensor = 0.0
     temperature = 1.0
 
     def __init__(self, model: Any, guide: Any, elbo: SegmentELBO) -> None:
@@ -256,7 +256,8 @@ class Segment(nn.Module):
         loss = self.elbo.reduce(nll, balanced, model_trace)
         with torch.no_grad():
             latent, from_prior = z.map(torch.Tensor.detach), None
-            if self.scheduled_sampling and self.training:
+            # a tensor is there for a graph, which can't ask it
+            if self.training and (isinstance(self.scheduled_sampling, Tensor) or self.scheduled_sampling):
                 latent, from_prior = self._wander(model_trace, latent)
             guess = model_trace.nodes["y"]["fn"].base_dist.logits.argmax(dim=-1)
             info = SegmentInfo(
@@ -285,7 +286,7 @@ class Segment(nn.Module):
             other = other._replace(h=(noise[-1]["infer"]["proposal"] + eps).to(latent.h.dtype))
         if decisions:
             prior, infer = decisions[-1]["fn"].base_dist, decisions[-1]["infer"]
-            tempered = dist.Categorical(logits=prior.logits / self.temperature, validate_args=False)
+            tempered = AsyncCategorical(logits=prior.logits / self.temperature, validate_args=False)
             part = pyro.sample("wander_decision", tempered.to_event(1))
             other = other._replace(candidates=infer["candidates"] & (infer["labels"] == part[..., None]))
         device = latent.h.device

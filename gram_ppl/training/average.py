@@ -28,14 +28,28 @@ class Average(AveragedModel):
         self.best = -1.0  # accuracy of the best weights so far
         self.best_weights: dict[str, Tensor] = {}
 
-    @torch.no_grad()
+    def weight(self, number: int) -> float:
+        """Of the new weights after update ``number``; the first average is a copy."""
+        return 1 - min(self.decay, (1 + number) / (10 + number)) if number else 1.0
+
     def update(self, segment: nn.Module, number: int) -> None:
-        """After update ``number``; the first average is a copy. ``update_parameters`` would wait for the device."""
-        weight = 1 - min(self.decay, (1 + number) / (10 + number)) if number else 1.0
-        torch._foreach_lerp_(list(self.parameters()), list(segment.parameters()), weight)
-        for averaged, current in zip(self.module.buffers(), segment.buffers(), strict=True):
-            averaged.copy_(current)
+        """After update ``number``. ``update_parameters`` would wait for the device."""
+        self.move(segment, self.weight(number))
         self.n_averaged += 1
+
+    @torch.no_grad()
+    def move(self, segment: nn.Module, weight: float | Tensor) -> None:
+        """Move the average to the new weights, by a number or by a tensor ``[]``, which a graph can read."""
+        averaged: list[Any] = list(self.parameters())
+        current: list[Any] = list(segment.parameters())
+        if isinstance(weight, Tensor):
+            gaps = torch._foreach_sub(current, averaged)
+            torch._foreach_mul_(gaps, weight)
+            torch._foreach_add_(averaged, gaps)
+        else:
+            torch._foreach_lerp_(averaged, current, weight)
+        for old, new in zip(self.module.buffers(), segment.buffers(), strict=True):
+            old.copy_(new)
 
     def measured(self, accuracy: float) -> None:
         """Remember the weights if they are the best so far."""

@@ -19,6 +19,7 @@ from torch import nn
 
 from ..program.objective import LogLinear, SegmentELBO
 from ..runtime import compilation
+from ..runtime.graphs import Backend
 from ..runtime.processes import restarted
 from ..storage.folder import STATE_FILE, locked
 from ..tasks.base import Task
@@ -61,6 +62,7 @@ def fit(
     device: str | torch.device | None = None,
     accumulate: int = 1,
     compile: bool | None = None,
+    graph: bool | Backend = False,
     tracker: str | tracking.Tracker | tracking.Options | None = None,
     progress: bool = True,
     before_update: Callable[[Trainer], None] | None = None,
@@ -101,6 +103,8 @@ def fit(
         accumulate: parts into which each process cuts its rows, one after the other, to save memory.
         compile: run the model's deterministic core compiled (:mod:`gram_ppl.runtime.compilation`); by default on
             CUDA only.
+        graph: replay every update as one CUDA graph (:mod:`gram_ppl.training.graph`); a warning says why where that
+            can't be. Results differ by rounding only. Another backend than CUDA's may stand in.
         tracker: where records, step times, utilisation and memory go (:mod:`gram_ppl.tracking`): the name of a tracker
             that Accelerate knows, such as "tensorboard", or an object with ``log(values, step)``.
         progress: show a progress bar.
@@ -127,7 +131,7 @@ def fit(
         settings["scheduled_sampling"] = scheduled_sampling
     if own_states is not None:
         settings["own_states"] = own_states
-    trainer = Trainer(model, guide, task, objective or SegmentELBO(LogLinear()), settings, device, accumulate)
+    trainer = Trainer(model, guide, task, objective or SegmentELBO(LogLinear()), settings, device, accumulate, graph)
     shares = trainer.shares
     compile = compilation.pays(trainer.device) if compile is None else compile
     folder = None if out is None else Path(out)

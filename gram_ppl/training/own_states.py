@@ -15,8 +15,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import one_hot
 
+from ..nn import one_hot
 from ..runtime.processes import Shares
 from ..state import Latent, SegmentInfo
 from ..tasks.base import Task
@@ -116,9 +116,9 @@ class OwnRows:
         filled = (uniform(y.shape[1]) < share) & ~bare & (candidates.sum(dim=-1) > 1)
         wrong = filled & corrupted & (uniform(y.shape[1]) < 0.01 + 0.29 * uniform(1))
         vocab = candidates.shape[-1]
-        others = uniform(y.shape[1], vocab).masked_fill(~candidates | one_hot(y, vocab).bool(), -1.0).argmax(dim=-1)
+        others = uniform(y.shape[1], vocab).masked_fill(~candidates | one_hot(y, vocab), -1.0).argmax(dim=-1)
         tokens = torch.where(wrong, others, y)
-        candidates = torch.where(filled[..., None], one_hot(tokens, vocab).bool(), candidates)
+        candidates = torch.where(filled[..., None], one_hot(tokens, vocab), candidates)
         y = self._surviving(x, y, candidates, wrong.any(dim=-1), uniform())
         return z._replace(candidates=candidates.to(z.h.device)), y
 

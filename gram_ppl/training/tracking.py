@@ -4,7 +4,8 @@
 ``train/loss``, ``train/kl``…  each field of the :class:`gram_ppl.training.record.Record`
 ``validation/accuracy``        of prior rollouts, where it was measured
 ``time/step``                  seconds of an update since the record before, evaluations and checkpoints left out
-``time/data``…                 its parts: data, forward, backward, optimiser; heads, where they are trained
+``time/data``…                 its parts: data, forward, backward, optimiser; heads, where they are trained; graph
+                               in place of forward, backward and optimiser, where it is one
 ``speed/examples_per_second``  rows ÷ ``time/step``
 ``speed/flops_utilisation``    products of a segment ÷ ``time/step`` ÷ the device's peak; absent where that isn't known
 ``memory/peak_gb``             10⁹ bytes: the most that torch held on CUDA, else the process in memory, so far

@@ -13,14 +13,17 @@ from torch import Tensor, nn
 from ..inference.rollout import rollout
 from ..program.objective import Segment, SegmentELBO
 from ..runtime.clocks import Clock, NoClock
+from ..runtime.graphs import Backend
 from ..runtime.precision import chosen, fast
 from ..runtime.processes import Shares
+from ..state import Latent, SegmentInfo
 from ..storage import checkpoint
 from ..tasks.base import Task
 from . import flops, optimizer
 from .average import Average
 from .errors import not_finite
 from .fit_heads import HeadTrainer
+from .graph import UpdateGraph
 from .own_states import OwnRows, OwnStates
 from .record import History, Record
 from .rows import Carry, Rows
@@ -34,7 +37,7 @@ class Trainer:
         model, guide, task, objective: as for :func:`fit`.
         settings: the numbers of :func:`fit`.
         device: CUDA when present, else the CPU.
-        accumulate: as for :func:`fit`.
+        accumulate, graph: as for :func:`fit`.
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class Trainer:
         settings: dict[str, Any],
         device: str | torch.device | None = None,
         accumulate: int = 1,
+        graph: bool | Backend = False,
     ) -> None:
         self.settings = settings
         self.task = task
@@ -76,6 +80,9 @@ class Trainer:
         self.segment.scheduled_sampling = wander
         self.optimizer = optimizer.adamw(self.segment, settings)
         self.average = Average(self.segment, settings["ema"])
+        # the heads, where they are trained, come between the optimiser and the average
+        parts = (self.segment, self.optimizer, None if self.heads else self.average, settings["clip"], self.device)
+        self.graph = UpdateGraph(*parts, graph, self.shares.several) if graph else None
         self.generator = torch.Generator().manual_seed(settings["seed"])
         torch.manual_seed(settings["seed"])
         program = poutine.unwrap(model)
@@ -104,26 +111,14 @@ class Trainer:
         self.objective.set_progress(self.update / self.settings["updates"])
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings["lr"] * optimizer.rate(self.update, self.settings)
-        self.optimizer.zero_grad(set_to_none=True)
-        if self.shares.several:
-            seed = hash((self.settings["seed"], self.update))
-            loss, info = self.shares.backward(self.segment, x, y, latent, age, self.clock, seed)
-        else:
-            with fast(self.device):
-                loss, info = self.segment(x, y, latent=latent, age=age)
-                self.clock.end("forward")
-                loss.backward()
-                self.clock.end("backward")
-        norm = nn.utils.clip_grad_norm_(self.segment.parameters(), self.settings["clip"])
-        if self.device.type == "cpu" and not (norm.isfinite() and (self.shares.several or loss.isfinite())):
-            here = self.shares.here(len(x))
-            raise not_finite(self.segment, self.update, x[here], y[here], latent)
-        self.optimizer.step()
-        self.clock.end("optimiser")
+        replayed = None if self.graph is None else self.graph(x, y, latent, age, self.update)
+        loss, info = replayed or self._launched(x, y, latent, age)
+        self.clock.end("graph" if replayed else "optimiser")
         if self.heads is not None and self.update % self.settings["heads_every"] == 0:
             self.heads.step(x)
             self.clock.end("heads")
-        self.average.update(self.segment, self.update)
+        if replayed is None or self.heads is not None:
+            self.average.update(self.segment, self.update)
         self.clock.end("optimiser")
         age = age + self.objective.steps
         done = None if info.halted is None else self.shares.gathered(info.halted) | (age >= self.supervision)
@@ -142,6 +137,25 @@ class Trainer:
         record = self._record() if due else None
         self.seconds += time.perf_counter() - start
         return record
+
+    def _launched(self, x: Tensor, y: Tensor, latent: Latent, age: Tensor) -> tuple[Tensor, SegmentInfo]:
+        """Segment, backward, clipping and AdamW, kernel by kernel; :class:`UpdateGraph` does the same."""
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.shares.several:
+            seed = hash((self.settings["seed"], self.update))
+            loss, info = self.shares.backward(self.segment, x, y, latent, age, self.clock, seed)
+        else:
+            with fast(self.device):
+                loss, info = self.segment(x, y, latent=latent, age=age)
+                self.clock.end("forward")
+                loss.backward()
+                self.clock.end("backward")
+        norm = nn.utils.clip_grad_norm_(self.segment.parameters(), self.settings["clip"])
+        if self.device.type == "cpu" and not (norm.isfinite() and (self.shares.several or loss.isfinite())):
+            here = self.shares.here(len(x))
+            raise not_finite(self.segment, self.update, x[here], y[here], latent)
+        self.optimizer.step()
+        return loss, info
 
     def _record(self) -> Record:
         means = self.shares.mean(torch.stack(self.window).mean(dim=0)).tolist()

@@ -10,9 +10,8 @@ import pyro.distributions as dist
 import torch
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor, nn
-from torch.nn.functional import one_hot
 
-from ...nn import Attention, Block
+from ...nn import Attention, Block, one_hot
 from ...program.model import Program
 from ...program.parameters import register
 from ...runtime.precision import full

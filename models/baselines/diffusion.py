@@ -13,9 +13,9 @@ import torch
 from pyro import poutine
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
-from torch.nn.functional import one_hot
 
-from ...nn import SwiGLU
+from ...nn import SwiGLU, one_hot
+from ...program.categorical import AsyncCategorical
 from ...program.model import Program
 from ...program.parameters import register
 from ...state import Latent
@@ -189,7 +189,7 @@ class Diffusion(Program):
 
 
 def _categorical(probs: Tensor) -> TorchDistributionMixin:
-    return dist.Categorical(logits=log(probs)).to_event(1)
+    return AsyncCategorical(logits=log(probs)).to_event(1)
 
 
 def _waves(time: Tensor, width: int) -> Tensor:

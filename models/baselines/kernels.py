@@ -78,7 +78,7 @@ class Absorbing:
 
     def start(self, like: Tensor) -> Tensor:
         """All masked, in the shape of ``like [..., S]``."""
-        return nn.functional.one_hot(like.new_full(like.shape[:-1], like.shape[-1] - 1).long(), like.shape[-1]).to(like)
+        return nn.functional.pad(torch.zeros_like(like[..., 1:]), (0, 1), value=1.0)
 
     def marginal(self, y: Tensor, alpha: Tensor) -> Tensor:
         """See :meth:`Uniform.marginal`."""
