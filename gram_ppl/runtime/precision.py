@@ -23,6 +23,15 @@ def use_bf16(device: torch.device) -> bool:
     return device.type == "cuda" or (device.type == "cpu" and torch.cpu._is_avx512_bf16_supported())
 
 
+def use_tf32(device: torch.device) -> bool:
+    """Whether products that stay in float32 may round their factors to TF32, which is many times faster on CUDA.
+
+    Noise heads can bear it. With factors rounded so on a CPU, means of size 2 from a head of width 64 to 512 are off by
+    0.001 (root mean square), a tenth of the smallest sigma; in bf16 by 0.010.
+    """
+    return device.type == "cuda"
+
+
 def send(tensor: Tensor, device: torch.device) -> Tensor:
     """The tensor on the device; CUDA copies it from pinned memory.
 
@@ -79,11 +88,14 @@ def chosen(device: str | torch.device | None) -> torch.device:
 def fast(device: torch.device) -> Iterator[None]:
     """Within: no validation of distributions and sites, bf16 autocast where it pays; all restored afterwards.
 
-    On the CPU float32 products take the oneDNN kernels ("medium"), up to twice as fast as the default ones.
+    On the CPU float32 products take the oneDNN kernels ("medium"), up to twice as fast as the default ones; on CUDA
+    they take TF32 ("high").
     """
     precision = torch.get_float32_matmul_precision()
     if device.type == "cpu":
         torch.set_float32_matmul_precision("medium")
+    elif use_tf32(device):
+        torch.set_float32_matmul_precision("high")
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=use_bf16(device))
     try:
         with pyro.settings.context(**dict.fromkeys(VALIDATIONS, False)), autocast:
