@@ -17,6 +17,7 @@ from ..program.poutine import Streams
 from ..runtime.precision import fast
 from ..state import Latent, Rollouts, joined
 from .options import Options, first_seed
+from .strides import Strides
 
 NONE = -1  # every token of an answer that was not found
 
@@ -36,7 +37,8 @@ class Pool:
         total, device = len(x) * how.num_samples, x.device
         self.program, self.x, self.how, self.size = program, x, how, size
         self.budget = max(1, how.depth(program) // program.block) * program.block
-        self.streams = Streams(seed, 0, total, device)
+        self.strides = Strides(program, how, device)
+        self.streams = self.strides.drawing(Streams(seed, 0, total, device))
         self.turns = torch.Generator().manual_seed(seed)
         self.waiting = torch.arange(total, device=device)
         if how.first_answer:  # a trajectory of each input before the second of any
@@ -87,7 +89,7 @@ class Pool:
             before, x = before._replace(candidates=turn.sets(before.sets)), turn(x)
         self.streams.present = rows
         with fast(x.device), self.streams, self.how.noise or nullcontext():
-            z, _ = program(x, latent=before, steps=program.block)
+            z = self.strides(x, before, program.block)
             answered, wrong = program.settled(z, before)
             y = program.decode(z)
             tokens = y.base_dist.logits.argmax(dim=-1)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from pyro.poutine.messenger import Messenger
 
+from ..runtime.graphs import Backend
 from ..runtime.processes import Shares
 from ..state import Symmetry
 from .halt import Halt, Never
@@ -33,6 +34,8 @@ class Options:
         symmetries: of models that decide and begin their latent anew: before each decision every row is turned by one
             of these, such as ``task.symmetries``, and turned back.
         seed: of the noise; drawn from torch's global generator if not given.
+        graph: replay supervision steps as a CUDA graph, one for each number of rows in a batch; rows that have halted
+            stay in the batch. A warning says why where that can't be. Another backend may stand in for CUDA's.
         shares: processes that share the trajectories. All of them call, with the same seed, and each gets all.
 
     Raises:
@@ -50,6 +53,7 @@ class Options:
     first_answer: bool = False
     symmetries: Callable[[int, torch.Generator], Symmetry | None] | None = None
     seed: int | None = None
+    graph: bool | Backend = False
     shares: Shares | None = None
 
     def __post_init__(self) -> None:

@@ -17,6 +17,7 @@ from ..runtime.precision import fast
 from ..state import Latent, Rollouts, Step
 from .chains import chains
 from .options import Options, first_seed
+from .strides import Strides
 
 
 def trajectories(model: nn.Module, x: Tensor, **options: Any) -> Iterator[Step]:
@@ -34,7 +35,8 @@ def trajectories(model: nn.Module, x: Tensor, **options: Any) -> Iterator[Step]:
     x, how = checked(model, x, options, read=not (isinstance(x, Tensor) and x.is_cuda))
     rows = x.to(next(model.parameters()).device).repeat_interleave(how.num_samples, dim=0)
     streams = Streams(first_seed(how.seed), 0, len(rows), rows.device)
-    for step, _ in _walk(model, rows, streams, range(1, how.depth(model) + 1), how, batch=len(x)):
+    strides = Strides(model, how, rows.device)
+    for step, _ in _walk(strides, rows, streams, range(1, how.depth(model) + 1), how, batch=len(x)):
         yield step
 
 
@@ -62,12 +64,12 @@ def rollout(model: nn.Module, x: Tensor, **options: Any) -> Rollouts:
     if program.block is not None:
         return _chained(program, x.to(device), how, chunk)
     asked = range(1 if how.retry else min(how.halt.first, steps), steps + 1)
-    parts = []
+    parts, strides = [], Strides(program, how, device)
     mine = torch.arange(total) if how.shares is None else how.shares.some(total)
     for index in mine.to(x.device).split(chunk):
         rows = x[index // how.num_samples].to(device)
         streams = Streams(seed, int(index[0]), len(rows), device)
-        *_, (step, ran) = _walk(program, rows, streams, asked, how, batch=1)
+        *_, (step, ran) = _walk(strides, rows, streams, asked, how, batch=1)
         parts.append((step.tokens, step.log_prob, ran, step.residual, step.halt, step.value))
     whole = Rollouts(*(_each(lambda *some: torch.cat(some, dim=1), *fields) for fields in zip(*parts, strict=True)))
     if (shares := how.shares) is not None:
@@ -112,10 +114,11 @@ def shaped(rollouts: Rollouts, batch: int) -> Rollouts:
 
 @torch.no_grad()
 def _walk(
-    program: Any, x: Tensor, streams: Streams, asked: range, how: Options, *, batch: int
+    strides: Strides, x: Tensor, streams: Streams, asked: range, how: Options, *, batch: int
 ) -> Iterator[tuple[Step, Tensor]]:
     """Rows ``[B·N, L_in]`` through the program; at the supervision steps asked for, where they stand and how far each
-    has come, ``[B, N]``. Rows that have halted stay as they are and cost nothing."""
+    has come, ``[B, N]``. Rows that have halted stay as they are and cost nothing, but in a graph."""
+    program, streams = strides.program, strides.drawing(streams)
 
     def initial(rows: Tensor) -> Latent:
         z: Latent = program.begin(rows, len(rows))
@@ -129,22 +132,25 @@ def _walk(
     state: list[Tensor | None] = []  # of all rows
     memory: Any = None
     for before, number in pairwise((0, *asked)):
-        z = latent if active is None else latent.rows(active)
-        rows = x if active is None else x[active]
-        streams.present = active
+        some = None if strides.graphed else active  # rows that run
+        z = latent if some is None else latent.rows(some)
+        rows = x if some is None else x[some]
+        streams.present = some
         if how.retry and before and before % how.retry == 0:
             z = initial(rows)
         with fast(x.device), streams, how.noise or nullcontext():
             if number - before > 1:
-                z, _ = program(rows, latent=z, steps=number - before - 1, start=before)
-            old, (z, _) = z, program(rows, latent=z, steps=1, start=number - 1)
+                z = strides(rows, z, number - before - 1, before)
+            old, z = z, strides(rows, z, 1, number - 1)
             logits = program.decode(z).base_dist.logits
-            lucky = 0 if chance is None else chance if active is None else chance[active]
+            lucky = 0 if chance is None else chance if some is None else chance[some]
             tokens = (logits + lucky).argmax(dim=-1)
             log_prob = logits.gather(-1, tokens[..., None])[..., 0].sum(dim=-1)
             halt_and_value = program.judge(z.h) or (None, None)
         residual = (z.h - old.h).square().mean(dim=(1, 2)).sqrt()
         new = [*z, tokens, log_prob, residual, *halt_and_value]
+        if active is not None and some is None:
+            new = [None if field is None else field[active] for field in new]
         state = new if active is None else [_updated(*pair, active) for pair in zip(state, new, strict=True)]
         latent = Latent(*cast(Any, state[: len(z)]))
         ran = torch.where(running, number, ran)

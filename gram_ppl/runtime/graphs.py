@@ -49,20 +49,20 @@ class CudaGraphs:
         side, here = torch.cuda.Stream(), torch.cuda.current_stream()
         side.wait_stream(here)
         drawn = torch.get_rng_state()
-        with torch.cuda.stream(side):
-            for _ in range(2):  # compiles, and sets up the libraries
+        before = torch.cuda.get_sync_debug_mode()
+        try:
+            with torch.cuda.stream(side):
+                for _ in range(2):  # compiles, and sets up the libraries
+                    work()
+                torch.cuda.set_sync_debug_mode("error")
                 work()
-            before = torch.cuda.get_sync_debug_mode()
-            torch.cuda.set_sync_debug_mode("error")
-            try:
-                work()
-            except RuntimeError as error:
-                if "synchronizing" not in str(error):
-                    raise
-                raise Unfit("it reads from the device") from error
-            finally:
-                torch.cuda.set_sync_debug_mode(before)
-        here.wait_stream(side)
+        except RuntimeError as error:
+            if "synchronizing" not in str(error):
+                raise
+            raise Unfit("it reads from the device") from error
+        finally:
+            torch.cuda.set_sync_debug_mode(before)
+            here.wait_stream(side)
         _drew_nothing(drawn)
         graph = torch.cuda.CUDAGraph()
         for generator in generators:
