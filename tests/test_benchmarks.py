@@ -25,7 +25,7 @@ import memory
 import rollout
 import segment_speed
 import sudoku_9x9
-from gpu import lattice, profile, queue
+from gpu import kernels, lattice, profile, queue, rollouts, updates
 from plain import PlainGRAM, PlainTrainer
 
 
@@ -91,6 +91,32 @@ def test_segment_speed_and_its_curves_write_what_they_measured(tmp_path: Path) -
 def lines(rows: list[dict[str, str]], path: Path) -> Path:
     path.write_text("\n".join(["source,question,answer,rating", *(",".join(row.values()) for row in rows)]) + "\n")
     return path
+
+
+def test_updates_run_tiny(tmp_path: Path) -> None:
+    out, cases = tmp_path / "updates.json", ["8 queens, paper", "10 queens, deciding"]
+    options = ["--cases", *cases, "--ways", "graph", "--updates", "1", "--peak", "1"]
+    updates.main(["--device", "cpu", "--tiny", *options, "--result", str(out)])
+    rows = json.loads(out.read_text())["rows"]
+    assert list(rows) == [f"{case}, graph" for case in cases]
+    for row in rows.values():
+        assert row["utilisation"] == pytest.approx(1e3 * row["tflop"] / row["ms"])
+
+
+def test_rollouts_run_tiny(tmp_path: Path) -> None:
+    assert rollouts.main(["--device", "cpu", "--tiny", "--results", str(tmp_path)]) == 0
+    rows = json.loads((tmp_path / "rollouts-tiny.json").read_text())["rows"]
+    assert {name: row["same_tokens"] for name, row in rows.items()} == dict.fromkeys(rows, 1.0)
+
+
+def test_kernels_run_tiny_and_compute_the_same(tmp_path: Path) -> None:
+    assert kernels.main(["--device", "cpu", "--tiny", "--results", str(tmp_path)]) == 0
+    rows = json.loads((tmp_path / "kernels-tiny.json").read_text())["rows"]
+    failed = [name for name, row in rows.items() if "ms" not in row]
+    assert failed == [name for name in rows if "FlexAttention" in name]  # which has no gradient on a CPU
+    for name, row in rows.items():
+        if name not in failed:
+            assert (row["difference"] < 0.02) == (name != "noise, bf16"), name
 
 
 def test_lattice_prototype_runs_tiny(tmp_path: Path) -> None:
