@@ -122,6 +122,7 @@ class Moving(gp.SegmentELBO):
     """Moves a number that no graph knows of."""
 
     def set_progress(self, progress: float) -> None:
+        super().set_progress(progress)
         self.balance = 0.5 + progress / 4
 
 
