@@ -73,7 +73,7 @@ ORDER = (
     "training", "presets", "reporting", "cli",
 )  # fmt: skip
 FACE = ("__init__",)  # of the package: it imports all rooms, and no room imports from it
-SHARED = ("base", "boards", "edges", "holdout")  # what the tasks have in common
+SHARED = ("base", "boards", "edges", "holdout", "scene")  # what the tasks have in common
 
 
 def modules() -> dict[str, Path]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..runtime.arguments import Captured
 from ..state import Batch, Symmetry
+from .scene import Scene, tokens
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -184,3 +185,7 @@ class Task(metaclass=_TaskMeta):
         """One board ``[L_in]`` (and its answer ``[L_out]``) on matplotlib axes; by default its text."""
         axes.text(0.5, 0.5, self.render(x, y), family="monospace", ha="center", va="center", fontsize=8)
         axes.set_axis_off()
+
+    def scene(self, x: Tensor) -> Scene:
+        """How the answers to an input ``[L_in]`` are laid out on a page; by default their tokens in a grid."""
+        return tokens(self.spec.len_out, self.spec.vocab_out)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import gzip
 import zlib
+from collections.abc import Sequence
 from io import BufferedIOBase
+from os import PathLike, fspath
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,14 @@ from .exact import box_of
 HEADER = "source,question,answer,rating"
 DIGITS = "123456789ABCDEFG"
 BAD = 255
+Paths = str | PathLike[str] | Sequence[str | PathLike[str]]
+
+
+def strings(paths: Paths | None) -> list[str] | None:
+    """One path or several, as text."""
+    if paths is None:
+        return None
+    return [fspath(path) for path in ([paths] if isinstance(paths, (str, PathLike)) else paths)]
 
 
 def locate(path: str) -> Path:

@@ -33,6 +33,14 @@ class Split(NamedTuple):
     test: Puzzles
 
 
+def checked_bounds(name: str, bounds: Sequence[int], most: int) -> tuple[int, int]:
+    """Fewest and most of something, within 0 .. ``most``; ValueError if they are not."""
+    lo, hi = bounds
+    if not 0 <= lo <= hi <= most:
+        raise ValueError(f"{name}: expected 0 <= fewest <= most <= {most}, found {lo} and {hi}.")
+    return lo, hi
+
+
 def uniform_ints(bounds: tuple[int, int], num: int, generator: torch.Generator) -> Tensor:
     """``[num, 1]`` int64, uniform between the bounds, both included."""
     return torch.randint(bounds[0], bounds[1] + 1, (num, 1), generator=generator)

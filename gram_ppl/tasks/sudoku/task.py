@@ -7,10 +7,9 @@ uniform among the solutions of x.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import reduce
 from itertools import count
-from os import PathLike, fspath
 
 import numpy as np
 import torch
@@ -19,8 +18,9 @@ from torch import Tensor
 from ...state import Batch, Symmetry
 from ..base import Spec, Task, check_pair, check_tokens
 from ..holdout import AFRESH, Apart, Solved, split_of
-from .csv import DIGITS
-from .data import Puzzles, loaded, made, reveal, uniform_ints
+from ..scene import Scene
+from .csv import DIGITS, Paths, strings
+from .data import Puzzles, checked_bounds, loaded, made, reveal, uniform_ints
 from .exact import ExactSolver, box_of
 from .symmetry import random_symmetries
 from .text import Writing
@@ -28,8 +28,6 @@ from .text import Writing
 MANY = 1000  # how many solutions of a held-out puzzle are listed at most, to draw y from
 TRIES = 1000  # rounds of drawing training rows that are not held out
 NONE_LEFT = "The held-out puzzles leave none to train on: hold out fewer, or allow more clues."
-
-Paths = str | PathLike[str] | Sequence[str | PathLike[str]]
 
 
 class Sudoku(Task):
@@ -92,10 +90,10 @@ class Sudoku(Task):
             raise ValueError(f"box: expected at least 2 rows and 2 columns, and at most 16 cells, found {r} x {c}.")
         self.side = n = r * c
         length = n * n
-        self.clues = None if clues is None else _bounds("clues", clues, length)
-        self._reveal = _bounds("reveal", reveal, length)
-        held_clues = None if held_clues is None else _bounds("held_clues", held_clues, length)
-        held_reveal = _bounds("held_reveal", held_reveal, length)
+        self.clues = None if clues is None else checked_bounds("clues", clues, length)
+        self._reveal = checked_bounds("reveal", reveal, length)
+        held_clues = None if held_clues is None else checked_bounds("held_clues", held_clues, length)
+        held_reveal = checked_bounds("held_reveal", held_reveal, length)
         if self.clues is None and (data is None or mix > 0):
             raise ValueError("clues: made puzzles need a fewest and a most number of givens.")
         if data is None and test_data is not None:
@@ -120,7 +118,7 @@ class Sudoku(Task):
         cell = torch.arange(length)
         relations = torch.stack([unit[:, None] == unit for unit in (cell // n, cell % n, box_of(self.box))])
         self._writing = Writing(self.box, relations)
-        files, test_files = _strings(data), _strings(test_data)
+        files, test_files = strings(data), strings(test_data)
         given = {"box": list(box), "clues": clues and list(clues), "data": files, "test_data": test_files}
         leaves = torch.eye(n + 1, dtype=torch.bool)
         leaves[0] = torch.arange(n + 1) > 0
@@ -271,6 +269,10 @@ class Sudoku(Task):
             check_tokens("y", y, self.spec.len_in, board=True)
         return self._writing.board(x, y, marks)
 
+    def scene(self, x: Tensor) -> Scene:
+        """See :meth:`Task.scene`: digits, with lines between boxes."""
+        return self._writing.scene(x)
+
     def line(self, x: Tensor) -> str:
         """A board ``[n * n]`` as one line of n * n characters, which ``parse`` reads."""
         check_tokens("x", x, self.spec.len_in, board=True)
@@ -293,18 +295,3 @@ class Sudoku(Task):
 def _union(bits: Tensor, dim: int) -> Tensor:
     """The union of sets of digits along a dimension, which it removes."""
     return reduce(torch.bitwise_or, bits.unbind(dim))
-
-
-def _bounds(name: str, bounds: Sequence[int], most: int) -> tuple[int, int]:
-    lo, hi = bounds
-    if not 0 <= lo <= hi <= most:
-        raise ValueError(f"{name}: expected 0 <= fewest <= most <= {most}, found {lo} and {hi}.")
-    return lo, hi
-
-
-def _strings(paths: Paths | None) -> list[str] | None:
-    if paths is None:
-        return None
-    if isinstance(paths, (str, PathLike)):
-        paths = [paths]
-    return [fspath(path) for path in paths]
