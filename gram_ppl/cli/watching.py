@@ -51,7 +51,8 @@ def watch(
         data = watched(task, x, moments, _known(task, x))
         command = f"gram-ppl watch {folder} {shown} --samples {samples} --seed {seed} --mode {mode}"
         made = f"{command}\n{type(model).__name__} on {type(task).__name__}, {data['steps'][-1]} supervision steps"
-        title = f"{type(task).__name__}: {samples} trajector{'y' if samples == 1 else 'ies'} of one puzzle"
+        title = f"{type(task).__name__}: {samples} trajector{'y' if samples == 1 else 'ies'} "
+        title += "of one puzzle" if len(x) else "from nothing"
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(watch_page(title, made, data), encoding="utf-8")
         document |= {"folder": str(folder), "file": str(out), "samples": samples, "steps": data["steps"][-1]}

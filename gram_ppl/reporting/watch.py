@@ -31,8 +31,8 @@ def watched(task: Task, x: Tensor, moments: Sequence[Moment], solutions: tuple[i
         solutions: how many there are, and whether that is the exact number or a lower bound; None if nobody knows.
 
     Returns:
-        ``scene``; ``steps [S]``; little-endian arrays ``[S, N, L_out]`` in base64: ``tokens`` (2 bytes), ``confidence``
-        (1 byte, in 255ths), ``flags`` (1 byte, :data:`DECIDED` and :data:`CHANGED`) and, of models that decide,
+        ``asked``, ``judged``, ``scene``; ``steps [S]``; little-endian arrays ``[S, N, L_out]`` in base64: ``tokens`` (2 bytes),
+        ``confidence`` (1 byte, in 255ths), ``flags`` (1 byte, :data:`DECIDED` and :data:`CHANGED`) and, of models that decide,
         ``candidates`` (4 bytes, a bit each); lists ``[S][N]``: ``running``, ``answered``, ``again``, ``restarts``,
         ``violations`` and ``verified`` (of models that decide, answers alone are); ``found [S]``, different verified
         boards at that step; ``answers``, those of the last step, each with its ``tokens``, ``text`` and
@@ -59,6 +59,8 @@ def watched(task: Task, x: Tensor, moments: Sequence[Moment], solutions: tuple[i
     new = distinct(boards, verified)
     number, exact = solutions or (None, False)
     return found | {
+        "asked": len(x) > 0,
+        "judged": task.judged,
         "scene": task.scene(x).described(),
         "given_text": task.render(x),
         "steps": [moment.number for moment in moments],
@@ -94,6 +96,8 @@ def summary(data: dict[str, Any]) -> str:
     """What came of it, in a sentence or two."""
     num, different = data["trajectories"], len(data["answers"])
     verified, answered, again = (sum(data[name][-1]) for name in ("verified", "answered", "restarts"))
+    if not data["judged"]:
+        return f"{_many(num, 'trajectory', 'trajectories')}; no verifier says which of them are good."
     number, least = data["solutions"], "" if data["exact"] else "at least "
     if number is None:
         found = _many(different, "different answer")

@@ -82,6 +82,7 @@ class Task(metaclass=_TaskMeta):
     """
 
     comment = "#"  # what a line of a file of puzzles starts with that is none
+    judged = True  # whether the verifier tells good answers from bad ones, not only from what is no answer at all
     listable = True  # whether :meth:`solutions` can list them all in reasonable time
 
     def __init__(self, spec: Spec, config: dict[str, Any] | None = None) -> None:

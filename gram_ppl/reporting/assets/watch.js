@@ -105,9 +105,11 @@ function verdict(s, n) {  // class and words for a trajectory
   if (data.again[s][n] && data.running[s][n]) return ["bad", decides ? "↻ contradiction" : "↻ begins again"];
   if (data.running[s][n]) {
     if (decides) return ["", `${decidedIn(s, n)}/${L} decided${more}`];
+    if (!data.judged) return ["", ""];
     return ["", data.verified[s][n] ? "valid now" : `${data.violations[s][n]} wrong${more}`];
   }
   if (!data.answered[s][n]) return ["bad", "– no answer"];
+  if (!data.judged) return ["", "done"];
   return data.verified[s][n] ? ["good", `✓ verified, no. ${answerOf[n] + 1}`] : ["bad", `✗ wrong${more}`];
 }
 const decidedIn = (s, n) => {
@@ -148,7 +150,7 @@ const total = data.solutions === null ? "" : ` of ${data.exact ? "" : "at least 
 function show(step) {
   now = Math.max(0, Math.min(S, step));
   for (let n = 0; n < N; n++) draw(n, now - 1);
-  const words = now ? `step ${data.steps[now - 1]} of ${data.steps[S - 1]}` : "the puzzle, before the first step";
+  const words = now ? `step ${data.steps[now - 1]} of ${data.steps[S - 1]}` : "before the first step";
   const found = now ? data.found[now - 1] : 0, running = now ? data.running[now - 1].reduce((a, b) => a + b) : N;
   const text = `${now ? "Supervision " : ""}${words} · ${found}${total} different answers · ${running} of ${N} still thinking`;
   $("step").value = now;
@@ -193,7 +195,8 @@ document.addEventListener("keydown", event => {
 
 // What stays --------------------------------------------------------------------------------------------------------
 
-$("puzzle").insertAdjacentHTML("afterbegin", board("The puzzle"));
+if (data.asked) $("puzzle").insertAdjacentHTML("afterbegin", board("The puzzle"));
+else $("puzzle").remove();
 const sample = (inside, text) => `<li><svg viewBox="0 0 1 1" aria-hidden="true">${inside}</svg>${text}</li>`;
 const legend = [];
 const box = '<rect x="0.05" y="0.05" width="0.9" height="0.9" class="frame"/>';
@@ -208,7 +211,7 @@ if (scene.links.length) legend.push(sample('<line x1="0" y1="0.5" x2="1" y2="0.5
 $("legend").innerHTML = legend.join("");
 
 const MOST = 60, missing = data.exact ? Math.max(0, data.solutions - data.answers.length) : 0;
-$("number").textContent = data.answers.length ? `${data.answers.length}${total} found, each checked by the task's exact verifier.` : "None was found.";
+$("number").textContent = data.answers.length ? `${data.answers.length}${total} found${data.judged ? ", each checked by the task's exact verifier" : ""}.` : "None was found.";
 $("answers").innerHTML = data.answers.slice(0, MOST).map((answer, k) => {
   const times = answer.trajectories.length;
   return `<li><div class="word"><b>${k + 1}</b><span>${times} of ${N}</span></div>${board(`Answer ${k + 1}, found by ${times} of ${N} trajectories`)}</li>`;
