@@ -127,7 +127,8 @@ def test_it_begins_with_what_the_run_is_worth_and_ends_with_folded_settings(run:
     assert re.match(r"GRAM of [\d,]+ parameters on Sudoku, after 2 updates in [\d,]+ s\. It is poor: ", first)
     assert "right in 50 %" in first
     headings = re.findall(r"^## (.*)$", text, re.M)
-    assert headings[:2] == ["Figures", "Boards that settle"]
+    assert headings[0] == "Boards that settle"
+    assert "Figures" in headings
     assert headings[-1] == "Training"
     settings = text.index("<details>")
     assert settings > text.rindex("![")
@@ -145,8 +146,8 @@ def test_it_begins_with_what_the_run_is_worth_and_ends_with_folded_settings(run:
          "inputs with several solutions it finds 70 % of them; as many draws of an ideal sampler would find 90 %."),
         ({"accuracy": 0.1, "selected_accuracy": 0.2, "num_samples": 3, "selected_unanswered": 0.5}, "It is poor: the "
          "answer chosen among 3 samples is right in 20 %, one sample is right in 10 %, and 50 % stay unanswered."),
-        ({"accuracy": 1.0, "coverage": 0.25, "boards_in_all": 288}, "It is good: one sample is right in 100 %. It makes "
-         "25 % of the 288 boards that there are."),
+        ({"accuracy": 1.0, "coverage": 0.25, "boards_in_all": 288}, "It is good: one sample is right in 100 %. It "
+         "makes 25 % of the 288 boards that there are."),
         ({}, ""),
     ],
 )  # fmt: skip

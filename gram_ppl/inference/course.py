@@ -55,8 +55,9 @@ def _deciding(program: Any, x: Tensor, how: Options, _: dict[str, Any]) -> Itera
         running, again = torch.zeros(2, num, dtype=torch.bool, device=device)
         running[pool.rows] = True
         again[rows] = move.wrong
-        shown = (part.clone() for part in state)
-        yield Moment(number * program.block, *shown, changed, running, pool.answered.clone(), again)
+        tokens, confidence, held = (part.clone() for part in state)
+        answered = pool.answered.clone()
+        yield Moment(number * program.block, tokens, confidence, held, changed, running, answered, again)
 
 
 @torch.no_grad()

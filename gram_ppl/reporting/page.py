@@ -61,9 +61,9 @@ def page(
         torch.manual_seed(seed)
         measured, drawn = _inference(draw, model, task, puzzles, samples, steps, seed)
         blocks: list[Block] = [Text(verdict(model, task, metrics or measured, history))]
+        blocks += drawn
         if metrics:
             blocks += [Heading("Figures"), Table(_metrics(metrics))]
-        blocks += drawn
         blocks += _posterior(draw, model, guide, task, seed)
         if history:
             blocks += [Heading("Training"), *_training(draw, history)]

@@ -31,12 +31,12 @@ def watched(task: Task, x: Tensor, moments: Sequence[Moment], solutions: tuple[i
         solutions: how many there are, and whether that is the exact number or a lower bound; None if nobody knows.
 
     Returns:
-        ``asked``, ``judged``, ``scene``; ``steps [S]``; little-endian arrays ``[S, N, L_out]`` in base64: ``tokens`` (2 bytes),
-        ``confidence`` (1 byte, in 255ths), ``flags`` (1 byte, :data:`DECIDED` and :data:`CHANGED`) and, of models that decide,
-        ``candidates`` (4 bytes, a bit each); lists ``[S][N]``: ``running``, ``answered``, ``again``, ``restarts``,
-        ``violations`` and ``verified`` (of models that decide, answers alone are); ``found [S]``, different verified
-        boards at that step; ``answers``, those of the last step, each with its ``tokens``, ``text`` and
-        ``trajectories``; ``solutions`` and ``exact``.
+        ``asked``, ``judged``, ``scene``; ``steps [S]``; little-endian arrays ``[S, N, L_out]`` in base64: ``tokens``
+        (2 bytes), ``confidence`` (1 byte, in 255ths), ``flags`` (1 byte, :data:`DECIDED` and :data:`CHANGED`) and, of
+        models that decide, ``candidates`` (4 bytes, a bit each); lists ``[S][N]``: ``running``, ``answered``,
+        ``again``, ``restarts``, ``violations`` and ``verified`` (of models that decide, answers alone are); ``found
+        [S]``, different verified boards at that step; ``answers``, those of the last step, each with its ``tokens``,
+        ``text`` and ``trajectories``; ``solutions`` and ``exact``.
     """
     sets, last = [moment.candidates for moment in moments], moments[-1]
     tokens, confidence, changed, running, answered, again = (
