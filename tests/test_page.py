@@ -11,6 +11,7 @@ import pytest
 
 import gram_ppl as gp
 from gram_ppl.reporting import tables as report
+from gram_ppl.reporting.verdict import verdict
 from gram_ppl.storage.checkpoint import CheckpointError
 
 TASK = gp.tasks.Sudoku((2, 2), (4, 8), num_validation=8, num_test=6)
@@ -118,3 +119,45 @@ def test_a_folder_without_a_model(tmp_path: Path) -> None:
 def test_numbers_below_one(run: Path, name: str) -> None:
     with pytest.raises(ValueError, match=f"{name} must be at least 1"):
         report.page(run, **{name: 0})
+
+
+def test_it_begins_with_what_the_run_is_worth_and_ends_with_folded_settings(run: Path) -> None:
+    text, page = (run / "report.md").read_text(), (run / "report.html").read_text()
+    first = text.split("\n\n")[1]
+    assert re.match(r"GRAM of [\d,]+ parameters on Sudoku, after 2 updates in [\d,]+ s\. It is poor: ", first)
+    assert "right in 50 %" in first
+    headings = re.findall(r"^## (.*)$", text, re.M)
+    assert headings[0] == "Boards that settle"
+    assert "Figures" in headings
+    assert headings[-1] == "Training"
+    settings = text.index("<details>")
+    assert settings > text.rindex("![")
+    assert text.index("model = GRAM(") > settings
+    assert page.index("<details>") < page.index("model = GRAM(") < page.index("</details>")
+    assert all(len(caption) > 40 for caption in re.findall(r"^\*(.+)\*$", text, re.M))
+
+
+@pytest.mark.parametrize(
+    ("metrics", "said"),
+    [
+        ({"accuracy": 0.4, "selected_accuracy": 0.96, "num_samples": 20, "num_test": 500}, "It is good: the answer "
+         "chosen among 20 samples is right in 96 %, one sample is right in 40 % of 500 unseen inputs."),
+        ({"accuracy": 0.8, "coverage": 0.7, "coverage_ceiling": 0.9}, "It is fair: one sample is right in 80 %. Of "
+         "inputs with several solutions it finds 70 % of them; as many draws of an ideal sampler would find 90 %."),
+        ({"accuracy": 0.1, "selected_accuracy": 0.2, "num_samples": 3, "selected_unanswered": 0.5}, "It is poor: the "
+         "answer chosen among 3 samples is right in 20 %, one sample is right in 10 %, and 50 % stay unanswered."),
+        ({"accuracy": 1.0, "coverage": 0.25, "boards_in_all": 288}, "It is good: one sample is right in 100 %. It "
+         "makes 25 % of the 288 boards that there are."),
+        ({}, ""),
+    ],
+)  # fmt: skip
+def test_verdict(metrics: dict[str, float], said: str) -> None:
+    model = gp.models.GRAM(TASK.spec, width=8)
+    text = verdict(model, TASK, metrics, [])
+    number = sum(parameter.numel() for parameter in model.parameters())
+    assert text == f"GRAM of {number:,} parameters on Sudoku. {said}".strip()
+
+
+def test_pictures_have_no_verifier() -> None:
+    task = gp.tasks.BinarizedMNIST(size=8, num_test=2)
+    assert "No verifier" in verdict(gp.models.GRAM(task.spec, width=8), task, {"accuracy": 1.0}, [])

@@ -1,4 +1,4 @@
-"""``gram-ppl``: train, solve, generate, evaluate and report from a shell.
+"""``gram-ppl``: train, solve, generate, evaluate, report and watch from a shell.
 
 Puzzles come from an argument, a file or standard input; answers go to standard output, as text or, with ``--json``,
 as one JSON document and nothing else. Bad input is one sentence on standard error and exit code 2.
@@ -12,6 +12,7 @@ from ..training.interrupt import prompt
 from .measuring import evaluate, generate, report, shipped
 from .solving import solve
 from .training import train
+from .watching import watch
 
 app = typer.Typer(
     name="gram-ppl",
@@ -46,6 +47,7 @@ app.command(
 app.command(epilog=_examples("gram-ppl generate runs/unconditional --samples 12"))(generate)
 app.command(epilog=_examples("gram-ppl evaluate runs/sudoku --samples 20 --steps 16 --select vote"))(evaluate)
 app.command(epilog=_examples("gram-ppl report runs/sudoku"))(report)
+app.command(epilog=_examples('gram-ppl watch pretrained:sudoku4 "1... .... ...2 ...." --out page.html'))(watch)
 app.command("list")(shipped)
 
 

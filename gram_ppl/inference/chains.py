@@ -7,8 +7,9 @@ give their place to trajectories that wait for one.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,6 +21,18 @@ from .options import Options, first_seed
 from .strides import Strides
 
 NONE = -1  # every token of an answer that was not found
+
+
+class Move(NamedTuple):
+    """What one decision did to the R rows in the batch."""
+
+    rows: Tensor  # [R] which trajectories they are
+    before: Tensor  # [R, L_out, V] bool: candidates before the decision
+    candidates: Tensor  # [R, L_out, V] bool: and after it
+    tokens: Tensor  # [R, L_out] int64: the decoder's most probable candidates
+    log_prob: Tensor  # [R, L_out] their log p(token | h)
+    answered: Tensor  # [R] bool: the tokens are the answer
+    wrong: Tensor  # [R] bool: the row contradicts itself, and begins again
 
 
 class Pool:
@@ -54,14 +67,19 @@ class Pool:
 
     def run(self) -> Rollouts:
         """All of them, ``[B, N]``."""
-        while self.fill():
-            self.move()
+        for _ in self.moves():
+            pass
         fields = (self.tokens, self.log_prob, self.ran, self.residual)
         shape = (len(self.x), self.how.num_samples)
         tokens, log_prob, ran, residual = (field.unflatten(0, shape) for field in fields)
         answered, restarts = self.answered.view(shape), self.restarts.view(shape)
         halt, value = (None, None) if self.heads is None else self.heads.unflatten(1, shape).unbind()
         return Rollouts(tokens, log_prob, ran, residual, halt, value, answered, restarts)
+
+    def moves(self) -> Iterator[Move]:
+        """Decision after decision, until all have an answer or have spent their budget."""
+        while self.fill():
+            yield self.move()
 
     def owner(self, rows: Tensor) -> Tensor:
         """The inputs that trajectories belong to."""
@@ -78,7 +96,7 @@ class Pool:
             self.rows = torch.cat([self.rows, new])
         return bool(len(self.rows))
 
-    def move(self) -> None:
+    def move(self) -> Move:
         """One decision of each row: record answers, begin again at contradictions, drop those that are done."""
         program, rows = self.program, self.rows
         assert self.z is not None
@@ -93,7 +111,7 @@ class Pool:
             answered, wrong = program.settled(z, before)
             y = program.decode(z)
             tokens = y.base_dist.logits.argmax(dim=-1)
-            log_prob = y.base_dist.logits.amax(dim=-1).sum(dim=-1)
+            log_prob = y.base_dist.logits.amax(dim=-1)
             judged = program.judge(z.h)
         self.residual[rows] = (z.h - before.h).square().mean(dim=(1, 2)).sqrt().to(self.residual)
         if judged is not None:
@@ -102,9 +120,11 @@ class Pool:
         if turn is not None:
             back = turn.inverse()
             z, tokens = z._replace(candidates=back.sets(z.sets)), back(tokens)
+            log_prob = log_prob.gather(1, back.cells)
+        done = Move(rows, self.z.sets, z.sets, tokens, log_prob, answered, wrong)
         self.ran[rows] += program.block
         found = rows[answered]
-        self.tokens[found], self.log_prob[found] = tokens[answered], log_prob[answered].to(self.log_prob)
+        self.tokens[found], self.log_prob[found] = tokens[answered], log_prob[answered].sum(dim=-1).to(self.log_prob)
         self.answered[found] = True
         self.restarts[rows[wrong]] += 1
         begun = program.begin(self.x[self.owner(rows)], len(rows))
@@ -115,6 +135,7 @@ class Pool:
             self.solved[self.owner(found)] = True
             stays &= ~self.solved[self.owner(rows)]
         self.rows, self.z = rows[stays], z.rows(stays)
+        return done
 
 
 @torch.no_grad()

@@ -60,6 +60,24 @@ MODES = {"accuracy": Mode(4, 0.5, 0.5, MostConfident()), "coverage": Mode(4, 1.5
 DECIDING = {mode: Mode(4, 1.0, 1.0, MajorityVote()) for mode in MODES}
 
 
+def in_mode(model: Any, mode: str, options: dict[str, Any]) -> dict[str, Any]:
+    """The options of a rollout, with the depth and the noise of a mode where they give none.
+
+    Raises:
+        ValueError: an unknown mode.
+    """
+    if mode not in MODES:
+        raise ValueError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
+    preset = _presets(model)[mode]
+    steps = options.get("steps")
+    steps = preset.depth * depth(model) if steps is None else steps
+    return options | {"steps": steps, "noise": options.get("noise") or preset.noise(steps)}
+
+
+def _presets(model: Any) -> dict[str, Mode]:
+    return MODES if model.block is None else DECIDING
+
+
 def solve(
     model: nn.Module,
     task: Task,
@@ -90,13 +108,8 @@ def solve(
         ValueError: an unknown mode, or arguments that :func:`gram_ppl.rollout` refuses.
     """
     if mode is not None:
-        if mode not in MODES:
-            raise ValueError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
-        decides = cast(Any, model).block is not None
-        preset, steps = (DECIDING if decides else MODES)[mode], options.get("steps")
-        options["steps"] = steps = preset.depth * depth(cast(Any, model)) if steps is None else steps
-        options["noise"] = options.get("noise") or preset.noise(steps)
-        select = select or preset.select
+        options = in_mode(model, mode, options)
+        select = select or _presets(model)[mode].select
     select = select or MajorityVote()
     x = as_tokens("x", x, model)
     x, _ = checked(model, x[None] if x.dim() == 1 else x, {}, read=False)

@@ -1,4 +1,4 @@
-"""One page about a run folder: settings, figures, pictures, boards; as Markdown and as HTML."""
+"""One page about a run folder: what it is worth, figures, pictures, settings; as Markdown and as HTML."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from ..storage.measurement import Measurement
 from ..tasks.base import Task
 from ..training.record import History, Record
 from . import pictures
-from .render import PICTURES, Block, Code, Heading, Picture, Table, Text, cell, html_page, markdown
+from .render import PICTURES, Block, Code, Folded, Heading, Picture, Table, Text, cell, html_page, markdown
+from .verdict import verdict
 
 MOST_SOLUTIONS = 50  # that a landscape of one puzzle is drawn for
 
@@ -58,13 +59,17 @@ def page(
     steps = steps or Measurement.stored(folder).steps or 4 * model.supervision
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        blocks: list[Block] = [Heading("Settings"), *_settings(folder, model, settings)]
+        measured, drawn = _inference(draw, model, task, puzzles, samples, steps, seed)
+        blocks: list[Block] = [Text(verdict(model, task, metrics or measured, history))]
+        blocks += drawn
         if metrics:
             blocks += [Heading("Figures"), Table(_metrics(metrics))]
+        blocks += _posterior(draw, model, guide, task, seed)
         if history:
             blocks += [Heading("Training"), *_training(draw, history)]
-        blocks += _inference(draw, model, task, puzzles, samples, steps, seed)
-        blocks += _posterior(draw, model, guide, task, seed)
+        blocks.append(
+            Folded("Settings: the objects of the run and how to build them", [*_settings(folder, model, settings)])
+        )
     title = f"{type(task).__name__}: {folder.resolve().name}"
     written = [folder / "report.md", folder / "report.html"]
     for path, text in zip(written, (markdown(title, blocks), html_page(title, blocks)), strict=True):
@@ -85,8 +90,7 @@ class _Drawing(NamedTuple):
 
 
 def _settings(folder: Path, model: Any, settings: dict[str, Any]) -> Iterator[Block]:
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    yield Text(f"The model has {parameters:,} parameters and thinks {model.supervision} supervision steps in training.")
+    yield Text(f"In training a trajectory has {model.supervision:,} supervision steps.")
     _, described = checkpoint.read(folder / checkpoint.MODEL_FILE)
     yield Code("\n".join(f"{part} = {_built(description, 0)}" for part, description in described.items()))
     if settings:
@@ -117,8 +121,9 @@ def _metrics(metrics: dict[str, Any]) -> list[list[str]]:
 def _training(draw: _Drawing, history: History) -> Iterator[Block]:
     yield draw(
         CURVES_FILE,
-        f"{history[-1].update:,} updates in {history[-1].seconds:,.0f} s: loss, charged KL, and accuracy of one prior "
-        "rollout on validation inputs. A KL of the first segment that keeps rising is the alarm of a private channel.",
+        "Loss, charged KL, and accuracy of one prior rollout on validation inputs, over the updates. The loss should "
+        "fall and the accuracy rise; where both are still on their way at the right edge, more updates help. A KL of "
+        "the first segment that keeps rising is the alarm of a private channel from guide to decoder.",
         lambda path: pictures.training_curves(history, path),
     )
     if len(history) > 1:
@@ -126,38 +131,50 @@ def _training(draw: _Drawing, history: History) -> Iterator[Block]:
         yield draw(
             "surrogate.png",
             "What training maximizes at β = 1, −(NLL + charged KL), mean over segments: figure 8 of the paper. "
-            "It is no bound on log p(y | x).",
+            "Higher is better. It is no bound on log p(y | x).",
             lambda path: pictures.draw_bounds([record.update for record in history], series, path),
         )
 
 
 def _inference(
     draw: _Drawing, model: Any, task: Task, puzzles: int, samples: int, steps: int, seed: int
-) -> Iterator[Block]:
+) -> tuple[dict[str, Any], list[Block]]:
+    """Accuracies of the vote and of one sample at the last step, and the pictures of the trajectories."""
     x = task.inputs("test")[:puzzles]
     if not len(x):
-        return
+        return {}, []
     asked = x.shape[1] > 0
     if not asked:  # boards from nothing: as many rows, one trajectory each
         x, samples = x[:1].expand(puzzles, 0), 1
     course = rollouts_by_depth(model, x, num_samples=samples, steps=steps, seed=seed)
-    yield Heading("Width and depth" if samples > 1 else "Depth")
+    blocks: list[Block] = [*_boards(draw, model, task, x, course, seed)]
+    blocks.append(Heading("Width and depth" if samples > 1 else "Depth"))
     what = f"{len(x):,} test inputs, {samples:,} samples each" if asked else f"{len(x):,} samples from nothing"
     found = pictures.scaling(task, x, course)
     note = ", the majority vote, and any of N, the oracle" if samples > 1 else ""
-    yield draw(
-        "scaling.png",
-        f"{what}: accuracy of one sample{note}.",
-        lambda path: pictures.draw_scaling(found, path, trained=model.supervision),
+    more = "steps" if samples == 1 else "steps or samples"
+    caption = (
+        f"{what}: accuracy of one sample{note}. Higher is better; a curve that still rises says that more {more} help."
+    )
+    if samples > 1:
+        caption += " Between vote and oracle lies what a better selector could gain."
+    if model.block is not None:
+        caption += " Trajectories begin again nowhere here, so the figures above may be better than these curves."
+    blocks.append(
+        draw("scaling.png", caption, lambda path: pictures.draw_scaling(found, path, trained=model.supervision))
     )
     if asked:
-        yield from _solutions(draw, task, x, course[-1].tokens)
-    yield from _boards(draw, model, task, x, course, seed)
+        blocks += _solutions(draw, task, x, course[-1].tokens)
     if course[0].halt is not None:
         curves = pictures.reliability(task, x, course)
-        caption = "Observed against predicted frequency on all depths; the area of a point is its share of predictions."
-        yield Heading("Calibration of the heads")
-        yield draw("calibration.png", caption, lambda path: pictures.draw_reliability(curves, path))
+        caption = (
+            "Observed against predicted frequency on all depths; the area of a point is its share of predictions. "
+        )
+        caption += "On the diagonal a prediction is worth what it says; below it the head is too sure."
+        blocks.append(Heading("Calibration of the heads"))
+        blocks.append(draw("calibration.png", caption, lambda path: pictures.draw_reliability(curves, path)))
+    measured: dict[str, Any] = {"accuracy": float(found.one[-1]), "num_test": len(x), "num_samples": samples}
+    return measured | ({"selected_accuracy": float(found.selected[-1, -1])} if samples > 1 else {}), blocks
 
 
 def _solutions(draw: _Drawing, task: Task, x: Tensor, tokens: Tensor) -> Iterator[Block]:
@@ -166,7 +183,8 @@ def _solutions(draw: _Drawing, task: Task, x: Tensor, tokens: Tensor) -> Iterato
     except (NotImplementedError, ValueError):  # a task that can't list them, or inputs without any
         return
     caption = "Different valid answers ÷ solutions, with the standard error of the mean. "
-    caption += "Above, in orange, what as many draws of an ideal uniform sampler would cover in expectation."
+    caption += "Above, in orange, what as many draws of an ideal uniform sampler would cover in expectation: "
+    caption += "bars that reach it say that the model prefers none of the solutions."
     yield Heading("Coverage")
     yield draw("coverage.png", caption, lambda path: pictures.draw_coverage(found, path))
 
@@ -177,10 +195,15 @@ def _boards(draw: _Drawing, model: Any, task: Task, x: Tensor, course: list[Roll
     else:  # all rows are the same input
         joined = [Rollouts(*(None if field is None else field.transpose(0, 1) for field in out)) for out in course]  # type: ignore[arg-type]
         found = pictures.convergence(task, x[:1], joined)
-    strip = "Trajectories of one input, step by step, those that end at different valid answers first."
+    strip = "Trajectories of one input, step by step, those that end at different valid answers first; "
+    strip += "below each board, how many constraints it breaks. On boards of text red has just changed."
     yield Heading("Boards that settle")
     yield draw("boards.png", strip, lambda path: pictures.draw_convergence(task, found, path))
-    yield draw("boards.gif", "The same, in motion.", lambda path: pictures.animate(task, found, path))
+    yield draw(
+        "boards.gif",
+        "The same, in motion. On a page of its own, for any puzzle: gram-ppl watch.",
+        lambda path: pictures.animate(task, found, path),
+    )
     if not x.shape[1]:
         return
     try:
@@ -191,7 +214,8 @@ def _boards(draw: _Drawing, model: Any, task: Task, x: Tensor, course: list[Roll
         return
     plane = pictures.landscape(model, task, found.x, answers, steps=len(course), seed=seed)
     caption = f"Trajectories of the same input, with {len(answers):,} solution{'s' * (len(answers) > 1)}, on the plane "
-    caption += "of the first two principal components of h, over the decoder's loss on that plane."
+    caption += "of the first two principal components of h, over the decoder's loss on that plane. Paths that end in "
+    caption += "different valleys are different answers."
     yield Heading("Trajectories in the loss landscape")
     yield draw("landscape.png", caption, lambda path: pictures.draw_landscape(plane, path))
 
@@ -205,7 +229,8 @@ def _posterior(draw: _Drawing, model: Any, guide: Any, task: Task, seed: int, ex
     found = pictures.divergence(model, guide, x, y)
     yield Heading("Guide and bounds")
     if found.any():
-        caption = f"KL of guide and prior in each transition, {examples} validation inputs with one solution each."
+        caption = f"KL of guide and prior in each transition, {examples} validation inputs with one solution each: "
+        caption += "how much of the answer the guide tells, and when."
         yield draw("divergence.png", caption, lambda path: pictures.draw_divergence(found, path))
     weights = bounds.log_weights(model, guide, x, y, num_particles=100)
     rows = [
@@ -215,6 +240,10 @@ def _posterior(draw: _Drawing, model: Any, guide: Any, task: Task, seed: int, ex
         ("IWAE, 100 particles", bounds.from_weights(weights, 100)),
     ]
     yield Table([["mean, nats a puzzle", ""], *([name, f"{value.mean():.2f}"] for name, value in rows)])
+    yield Text(
+        "Bounds on log p(y | x): higher is better, and more particles make them tighter. A wide gap between the first "
+        "and the last says that the guide is far from the posterior of the whole trajectory."
+    )
 
 
 # Files ----------------------------------------------------------------------------------------------------------------

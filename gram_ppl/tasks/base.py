@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..runtime.arguments import Captured
 from ..state import Batch, Symmetry
+from .scene import Scene, tokens
 from .written import Puzzle, lines, parsed
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ class Task(metaclass=_TaskMeta):
 
     comment = "#"  # what a line of a file of puzzles starts with that is none
     graphs = False  # whether inputs are graphs
+    judged = True  # whether the verifier tells good answers from bad ones, not only from what is no answer at all
     listable = True  # whether :meth:`solutions` can list them all in reasonable time
 
     def __init__(self, spec: Spec, config: dict[str, Any] | None = None) -> None:
@@ -207,3 +209,7 @@ class Task(metaclass=_TaskMeta):
         """One board ``[L_in]`` (and its answer ``[L_out]``) on matplotlib axes; by default its text."""
         axes.text(0.5, 0.5, self.render(x, y), family="monospace", ha="center", va="center", fontsize=8)
         axes.set_axis_off()
+
+    def scene(self, x: Tensor) -> Scene:
+        """How the answers to an input ``[L_in]`` are laid out on a page; by default their tokens in a grid."""
+        return tokens(self.spec.len_out, self.spec.vocab_out)

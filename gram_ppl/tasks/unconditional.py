@@ -12,6 +12,7 @@ from torch import Tensor
 from ..state import Batch
 from .base import Task, check_tokens
 from .holdout import AFRESH, split_of
+from .scene import Scene
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -66,6 +67,10 @@ class Unconditional(Task):
     def draw(self, axes: Axes, x: Tensor, y: Tensor | None = None) -> None:
         """As the task draws the blank input and the board."""
         self.task.draw(axes, self._blank(x, board=True), y)
+
+    def scene(self, x: Tensor) -> Scene:
+        """As the task lays out the blank input."""
+        return self.task.scene(self._blank(x, board=True))
 
     def parse(self, text: str) -> Tensor:
         """No tokens from no text.

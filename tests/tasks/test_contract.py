@@ -305,3 +305,19 @@ def test_pictures(world):
         assert png.getvalue().startswith(b"\x89PNG")
         pictures.add(png.getvalue())
     assert len(pictures) >= 3
+
+
+# On a page
+
+
+def test_scene_has_a_place_for_each_token_and_a_mark_for_each_value(world):
+    for x, y in zip(world.x[:-1], world.y[:-1], strict=True):
+        scene = world.task.scene(x)
+        assert len(scene.places) == len(scene.names) == len(scene.given) == world.task.spec.len_out
+        assert len(scene.marks) == world.task.spec.vocab_out
+        assert len(set(scene.names)) == len(scene.names)
+        for token, (across, down) in zip(y.tolist(), scene.places, strict=True):
+            assert 0.5 <= across + scene.marks[token].across <= scene.width - 0.5
+            assert 0.5 <= down <= scene.height - 0.5
+        assert all(token in (-1, right) for token, right in zip(scene.given, y.tolist(), strict=True))
+        assert json.loads(json.dumps(scene.described()))["given"] == scene.given

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+Source = str | PathLike[str]
 SIDE = 30  # most rows and columns of a grid
 COLORS = 10
 PUBLISHED = {1: (400, 400), 2: (1000, 120)}  # training and evaluation tasks of the public sets, by version
@@ -72,7 +74,7 @@ def as_grid(rows: Any) -> Grid:
     return np.array(rows, np.uint8)
 
 
-def find_root(root: str | Path, version: int | None = None) -> Path:
+def find_root(root: Source, version: int | None = None) -> Path:
     """The folder that holds the subsets: ``root``, its ``data``, or one named ``ARC-AGI-1`` or ``ARC-AGI-2`` in it.
 
     Raises:
@@ -192,7 +194,7 @@ class Sets(NamedTuple):
 
 
 def read_sets(
-    version: int, root: str, evaluation: str, extra: Sequence[str], only: Sequence[str] | None = None
+    version: int, root: Source, evaluation: str, extra: Sequence[Source], only: Sequence[str] | None = None
 ) -> Sets:
     """Training tasks, those of further sets among them, and the tasks to be answered.
 
@@ -200,10 +202,12 @@ def read_sets(
 
     Raises:
         ValueError: missing or damaged files, a set of another version, tasks of ``extra`` among those to be
-            answered, an unknown name in ``only``.
+            answered, an unknown name in ``only``, a single name in place of a list.
     """
     if version not in PUBLISHED:
         raise ValueError(f"version: expected 1 or 2, found {version!r}.")
+    if isinstance(extra, (str, PathLike)) or isinstance(only, str):
+        raise ValueError("extra and only: expected lists, found a single name.")
     folder = find_root(root, version)
     sources = [read_subset(folder, "training"), read_subset(folder, evaluation)]
     other = 3 - version

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
+from ..scene import OPEN, Mark, Scene, grid
 from .canvas import EOS, FIRST, PAD, VOCABULARY
 from .data import SIDE
 
@@ -52,6 +53,16 @@ def side_by_side(blocks: list[list[str]]) -> str:
 
 def _width(line: str) -> int:
     return len(re.sub(r"\[[^]]*\]", "", line))
+
+
+def canvases(question: list[int], side: int) -> Scene:
+    """A question's canvas of side² tokens, as what lies behind, and the places of the answer's on its right."""
+    marks = [Mark("nothing"), Mark("end"), *(Mark(f"colour {k}", fill=f"#{code}") for k, code in enumerate(PALETTE))]
+    answer = grid(side, side, marks, [OPEN] * side**2)
+    cells = zip(answer.places, question, strict=True)
+    shown = [(*place, marks[token].fill) for place, token in cells if FIRST <= token < VOCABULARY]
+    places = [(across + side + 1, down) for across, down in answer.places]
+    return answer._replace(width=2 * side + 1, places=places, squares=shown, lines=[(side + 0.5, 0, side + 0.5, side)])
 
 
 def draw_canvases(axes: Axes, canvases: list[Tensor]) -> None:

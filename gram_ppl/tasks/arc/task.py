@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import count
-from os import PathLike, fspath
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,12 +20,13 @@ from torch import Tensor
 from ...state import Batch
 from ..base import Spec, Task, check_pair, check_tokens
 from ..holdout import AFRESH, split_of
+from ..scene import Scene
 from ..written import Puzzle, parsed
 from .canvas import VOCABULARY, cut, decode, encode, grow, relations, write
 from .data import SIDE, read_sets, side_for
 from .index import Index
 from .pairs import Pairs, all_pairs, augmentations
-from .picture import draw_canvases, side_by_side, text_of
+from .picture import canvases, draw_canvases, side_by_side, text_of
 from .score import Predictions, Question, elected, score
 from .symmetry import Augmentation
 from .text import asked_in, question
@@ -88,10 +89,7 @@ class ARC(Task):
     ) -> None:
         if min(num_augmentations, num_validation) < 0:
             raise ValueError("num_augmentations and num_validation must be at least 0.")
-        if isinstance(extra, (str, PathLike)) or isinstance(only, str):
-            raise ValueError("extra and only: expected lists, found a single name.")
-        folder, further = fspath(root), [fspath(path) for path in extra]
-        training, asked, self.left_out = read_sets(version, folder, evaluation, further, only)
+        training, asked, self.left_out = read_sets(version, root, evaluation, extra, only)
         if num_validation > len(training):
             raise ValueError(f"num_validation: there are only {len(training)} training tasks, found {num_validation}.")
         self._sets = training + asked
@@ -201,11 +199,8 @@ class ARC(Task):
         return self._on[device]
 
     def symmetric(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-        """Each question as a random version of its task asks it, in the upper left corner.
-
-        The identity for tasks without augmentations, unknown puzzles and canvases without a grid; answers without a
-        grid stay as they are.
-        """
+        """Each question as a random version of its task asks it, in the upper left corner; the identity for tasks
+        without augmentations, unknown puzzles and canvases without a grid. Answers without a grid stay as they are."""
         chance = torch.rand(len(x), generator=generator, dtype=torch.float64).to(x.device)
         return self._index.other_versions(self._tables(x.device), x, chance, self._side)
 
@@ -263,6 +258,10 @@ class ARC(Task):
     def draw(self, axes: Axes, x: Tensor, y: Tensor | None = None) -> None:
         """The input and its answer in ARC's colours on matplotlib axes."""
         draw_canvases(axes, self._canvases(x, y))
+
+    def scene(self, x: Tensor) -> Scene:
+        """See :meth:`Task.scene`: the input's canvas, and on its right the answer's."""
+        return canvases(x[1:].tolist(), self._side)
 
     def _canvases(self, x: Tensor, y: Tensor | None) -> list[Tensor]:
         check_tokens("x", x, self.spec.len_in, board=True)

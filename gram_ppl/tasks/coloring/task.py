@@ -14,6 +14,7 @@ from ...state import Batch
 from ..base import Spec, Task, check_pair, check_tokens
 from ..edges import EDGE, NO_EDGE, adjacency, node_pairs, num_nodes, relabel
 from ..holdout import AFRESH, Apart, split_of
+from ..scene import Mark, Scene, circle
 from ..written import Piece, Puzzle, parsed
 from .data import canonical, list_colorings, split_graphs
 from .formats import graph, kind
@@ -225,6 +226,11 @@ class GraphColoring(Task):
         axes.set_aspect("equal")
         axes.margins(0.15)
         axes.set_axis_off()
+
+    def scene(self, x: Tensor) -> Scene:
+        """See :meth:`Task.scene`: the nodes on a circle, colours with a letter each."""
+        names = [Mark(f"colour {chr(64 + k)}", chr(64 + k), str(k)) for k in range(1, self.colors + 1)]
+        return circle(self.n, [Mark("no colour"), *names], list(self.to_networkx(x).edges))
 
     def _violated(self, x: Tensor, y: Tensor | None) -> set[tuple[int, ...]]:
         """The violated edges of one board, whose shapes are checked."""

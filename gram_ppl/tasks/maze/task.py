@@ -17,6 +17,8 @@ from ...state import Batch
 from ..base import Spec, Task, check_pair, check_tokens
 from ..boards import grid_neighbours, symmetries
 from ..holdout import AFRESH, Apart, split_of
+from ..scene import OPEN as UNKNOWN
+from ..scene import Mark, Scene, grid
 from ..written import Misread, marks
 from .data import loaded, made
 from .paths import GOAL, OPEN, PATH, START, Mazes, count_paths, faults, prepare, shortest, walk
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 CHARS = "?#.SG*"
+MARKS = [Mark("nothing", "?"), Mark("wall", fill="ink"), Mark("open"), Mark("start", "S", "3"), Mark("goal", "G", "2"),
+         Mark("path", "•", "1")]  # fmt: skip
 STRANGE = "?"
 COLOURS = ("#9e9e9e", "#263238", "#fafafa", "#43a047", "#e53935", "#64b5f6", "#ab47bc")  # of the tokens, and of others
 TRIES = 1000  # rounds of drawing training rows that are not held out
@@ -231,6 +235,10 @@ class Maze(Task):
             chars = [f"[{style[char]}]{char}[/]" if char in style else char for char in chars]
         cols = self.size[1]
         return "\n".join("".join(chars[k : k + cols]) for k in range(0, len(chars), cols))
+
+    def scene(self, x: Tensor) -> Scene:
+        """See :meth:`Task.scene`: what the maze has in its cells is given, but for open ones."""
+        return grid(*self.size, MARKS, [UNKNOWN if token == OPEN else token for token in x.tolist()])
 
     def parse(self, text: str) -> Tensor:
         """The maze ``[L]`` int64 that L characters ``#``, ``.``, ``S``, ``G`` describe; white space does not count.

@@ -13,6 +13,7 @@ from torch import Tensor
 from ...state import Batch
 from ..base import Spec, Task, check_pair, check_tokens
 from ..holdout import split_of
+from ..scene import OPEN, Mark, Scene, grid
 from .idx import read_mnist
 from .strokes import draw_digits
 
@@ -49,7 +50,7 @@ class BinarizedMNIST(Task):
         ValueError: a bad size or number, a missing or damaged file.
     """
 
-    listable = False
+    judged = listable = False
 
     def __init__(
         self,
@@ -158,6 +159,11 @@ class BinarizedMNIST(Task):
             rows.append([OFF] * self.size)
         pairs = zip(rows[::2], rows[1::2], strict=True)
         return "\n".join("".join(HALF_BLOCKS.get(two, "?") for two in zip(*pair, strict=True)) for pair in pairs)
+
+    def scene(self, x: Tensor) -> Scene:
+        """See :meth:`Task.scene`: pixels."""
+        marks = [Mark("nothing", "?"), Mark("off"), Mark("on", fill="ink")]
+        return grid(self.size, self.size, marks, [OPEN] * self.spec.len_out, framed=False)
 
     def parse(self, text: str) -> Tensor:
         """Pictures have no input to describe.

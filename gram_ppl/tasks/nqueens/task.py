@@ -17,7 +17,9 @@ from ...state import Batch
 from ..base import Spec, Task, check_pair, check_tokens
 from ..boards import symmetries
 from ..holdout import split_of
+from ..scene import OPEN, Scene
 from ..written import Misread, marks
+from .scene import layout
 from .solutions import all_solutions, unique_inputs
 
 if TYPE_CHECKING:
@@ -228,16 +230,17 @@ class NQueens(Task):
         kind = self._queens(tokens).view(n, n) + 2 * unclear.view(n, -1)
         return [[".Q?"[k] for k in row] for row in kind.tolist()], self._queens(x.long()).view(n, n).tolist()
 
-    def parse(self, text: str) -> Tensor:
-        """The input ``[L_in]`` int64 that n * n characters describe, row by row; white space does not count.
+    def scene(self, x: Tensor) -> Scene:
+        """See :meth:`Task.scene`: a chessboard; with a token a row, the tokens of a row stand beside each other."""
+        return layout(self.side, self._cells, [OPEN if token <= self._unknown else token for token in x.tolist()])
 
-        ``.``, ``0`` and ``_`` are cells without a given queen, ``Q``, ``x`` and ``1`` are queens; case does not count.
+    def parse(self, text: str) -> Tensor:
+        """The input ``[L_in]`` int64 of n * n characters, ``. 0 _`` or, given queens, ``Q x 1``; spaces don't count.
 
         Raises:
             ValueError: a wrong length, a character that is none of these, queens that attack each other, no solution.
         """
-        n = self.side
-        written = marks(text)
+        n, written = self.side, marks(text)
         if len(written) != n * n:
             raise ValueError(f"A board of {n} x {n} has {n * n} characters, found {len(written)}.")
         for k, (at, char) in enumerate(written):
@@ -294,5 +297,4 @@ class NQueens(Task):
             place = place.scale(0.7 / box.height, -0.7 / box.height).translate(column, row)
             colour = "#1a1a1a" if was else "#1b6ca8"
             axes.add_patch(PathPatch(place.transform_path(path), fill=not dropped, color=colour, linewidth=0.8))
-        axes.set_xticks([])
-        axes.set_yticks([])
+        axes.set(xticks=[], yticks=[])

@@ -22,7 +22,6 @@ from .exact import box_of
 HEADER = "source,question,answer,rating"
 DIGITS = "123456789ABCDEFG"
 BAD = 255
-
 Paths = str | PathLike[str] | Sequence[str | PathLike[str]]
 
 

@@ -59,6 +59,13 @@ class ExactSolver:
         np.put_along_axis(y, chosen // n, chosen % n + 1, axis=1)
         return y[np.lexsort(y.T[::-1])]
 
+    def complete(self, x: Tensor, candidates: Tensor, seed: int) -> Tensor | None:
+        """A solution of a board ``[n * n]`` among candidate digits ``[n * n, n]`` bool, in random order."""
+        left = candidates & ((x[:, None] == 0) | (x[:, None] == torch.arange(1, self.side + 1)))
+        order = torch.randperm(left.numel(), generator=torch.Generator().manual_seed(seed))
+        found = self.solve(np.zeros(len(x), np.int64), limit=1, order=order[left.flatten()[order]].numpy())
+        return torch.from_numpy(found[0]) if len(found) else None
+
     def ordered_grids(self) -> np.ndarray:
         """All grids whose first row is 1 .. n, ``[G, n * n]``; every other grid is one of them with digits renamed."""
         x = np.zeros(self.side**2, np.int64)

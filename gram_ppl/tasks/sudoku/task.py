@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterator
 from functools import reduce
 from itertools import count
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ...state import Batch, Symmetry
 from ..base import Spec, Task, check_pair, check_tokens
 from ..holdout import AFRESH, Apart, Solved, split_of
+from ..scene import Scene
 from ..written import Puzzle, parsed
 from .csv import DIGITS, Paths, strings
 from .data import Puzzles, loaded, made, reveal, uniform_ints, within
@@ -218,13 +218,7 @@ class Sudoku(Task):
 
     def completion(self, x: Tensor, candidates: Tensor, seed: int) -> Tensor | None:
         """See :meth:`Task.completion`; the first that is found in a random order, so not quite uniform."""
-        left = candidates[:, 1:].cpu() & (
-            (x.cpu()[:, None] == 0) | (x.cpu()[:, None] == torch.arange(1, self.side + 1))
-        )
-        order = torch.randperm(left.numel(), generator=torch.Generator().manual_seed(seed))
-        blank = np.zeros(len(x), np.int64)
-        found = self._solver.solve(blank, limit=1, order=order[left.flatten()[order]].numpy())
-        return torch.from_numpy(found[0]) if len(found) else None
+        return self._solver.complete(x.cpu(), candidates[:, 1:].cpu(), seed)
 
     def violations(self, x: Tensor, y: Tensor) -> Tensor:
         """How many digits are missing from rows, columns and boxes of y, plus how many givens of x it changes.
@@ -269,6 +263,10 @@ class Sudoku(Task):
         if y is not None:
             check_tokens("y", y, self.spec.len_in, board=True)
         return self._writing.board(x, y, marks)
+
+    def scene(self, x: Tensor) -> Scene:
+        """See :meth:`Task.scene`: digits, with lines between boxes."""
+        return self._writing.scene(x)
 
     def line(self, x: Tensor) -> str:
         """A board ``[n * n]`` as one line of n * n characters, which ``parse`` reads."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..scene import OPEN, Mark, Scene, grid
 from ..written import Misread
 from .csv import DIGITS
 from .exact import box_of
@@ -42,6 +43,15 @@ class Writing:
     def char(self, token: int) -> str:
         """A digit, ``.`` for blank, ``?`` for a token that is none."""
         return ("." + DIGITS[: self.side])[token] if 0 <= token <= self.side else "?"
+
+    def scene(self, x: Tensor) -> Scene:
+        """See :meth:`Sudoku.scene`."""
+        (r, c), n = self.box, self.side
+        digits = [self.char(token) for token in range(n + 1)]
+        marks = [Mark("blank"), *(Mark(digit, digit) for digit in digits[1:])]
+        given = [token if 1 <= token <= n else OPEN for token in x.tolist()]
+        between = [(0.0, y, n, y) for y in range(0, n + 1, r)] + [(x, 0.0, x, n) for x in range(0, n + 1, c)]
+        return grid(n, n, marks, given, lines=between)
 
     def read(self, text: str) -> Tensor:
         """The puzzle ``[n * n]``; whether it has a solution is not seen here. See :meth:`Sudoku.parse`."""

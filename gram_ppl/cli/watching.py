@@ -1,0 +1,88 @@
+"""``gram-ppl watch``: a page on which trajectories of one puzzle can be watched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from torch import Tensor
+
+from ..inference.course import course
+from ..inference.solve import in_mode
+from ..reporting.watch import summary, watch_page, watched
+from ..storage.measurement import Measurement
+from ..tasks.base import Task
+from .folders import answering, opened
+from .options import Folder, Json, Mode, Seed, TestSteps
+from .puzzles import read
+from .solving import count
+
+
+def watch(
+    folder: Folder,
+    puzzle: Annotated[
+        str | None,
+        typer.Argument(metavar="PUZZLE|FILE|-", help="A puzzle; the first test input of the run if not given."),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("watch.html"),
+    samples: Annotated[int, typer.Option(min=1, help="Trajectories to watch.")] = 20,
+    steps: TestSteps = None,
+    mode: Mode = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Write a page to watch trajectories of one puzzle on: one HTML file, which opens offline.
+
+    What they answer step by step, what they decide, how sure they are, where they contradict themselves and begin
+    again, and how many of the puzzle's solutions they find. They think as for solve --all.
+    """
+    with answering(as_json) as document:
+        model, task = opened(folder)
+        x, shown = _input(task, puzzle)
+        mode = mode or "coverage"
+        options: dict[str, Any] = {"steps": steps}
+        if model.block is not None or not len(x):  # it thinks as it was measured
+            options = Measurement.stored(folder).options(task) | {"first_answer": False}
+            options |= {"steps": steps or options["steps"]}
+        options = in_mode(model, mode, options)
+        moments = list(course(model, x, num_samples=samples, seed=seed, **options))
+        data = watched(task, x, moments, _known(task, x))
+        command = f"gram-ppl watch {folder} {shown} --samples {samples} --seed {seed} --mode {mode}"
+        made = f"{command}\n{type(model).__name__} on {type(task).__name__}, {data['steps'][-1]} supervision steps"
+        title = f"{type(task).__name__}: {samples} trajector{'y' if samples == 1 else 'ies'} "
+        title += "of one puzzle" if len(x) else "from nothing"
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(watch_page(title, made, data), encoding="utf-8")
+        document |= {"folder": str(folder), "file": str(out), "samples": samples, "steps": data["steps"][-1]}
+        document |= {"verified": sum(data["verified"][-1]), "different_verified": len(data["answers"])}
+        document |= {"solutions": data["solutions"], "solutions_exact": data["exact"]}
+        if not as_json:
+            print(summary(data), out, sep="\n")
+
+
+def _input(task: Task, puzzle: str | None) -> tuple[Tensor, str]:
+    """The one puzzle ``[L_in]``, and how to say it again."""
+    tests = task.inputs("test")
+    if not tests.shape[-1] or puzzle is None:
+        if puzzle is not None:
+            raise ValueError("this model makes boards from nothing: it takes no puzzle")
+        if not len(tests):
+            raise ValueError("the run has no test inputs: a puzzle is needed")
+        return tests[0], ""
+    puzzles = read(task, puzzle)
+    if len(puzzles) > 1:
+        raise ValueError(f"{puzzle}: a page shows one puzzle, found {len(puzzles)}")
+    return puzzles[0].x, f'"{puzzles[0].text}"'
+
+
+def _known(task: Task, x: Tensor) -> tuple[int, bool] | None:
+    """How many solutions there are, where that can be counted."""
+    if not task.listable:
+        return None
+    try:
+        with torch.no_grad():
+            return count(task, x)
+    except NotImplementedError:
+        return None
