@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from table_text import insert, markdown
 
 import gram_ppl as gp
 from gram_ppl import presets
@@ -31,11 +32,13 @@ from gram_ppl.storage.card import TEXT_FILE, Card
 from gram_ppl.storage.checkpoint import MODEL_FILE, read
 from gram_ppl.storage.folder import RUN_FILE, STATE_FILE
 from gram_ppl.storage.measurement import Measurement
-from gram_ppl.storage.places import WEIGHTS
+from gram_ppl.storage.places import WEIGHTS, names
 from gram_ppl.tasks.base import Task
 from gram_ppl.training import flops
 
 LEFT_OUT = ("calls", "seconds")  # figures of a clock or of a budget
+FIGURES = ("accuracy", "selected accuracy", "unanswered", "wrong", "coverage", "coverage ceiling")
+RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results.md"
 
 
 def _as_it_was(task: Task, folder: Path) -> Task:
@@ -68,7 +71,7 @@ class Recipe:
         about, data, limits: for its card.
         data_setting: which setting of the task names a file of data, from ``--data``.
         small: the task that is kept, from the one of training and the folder.
-        measured: other values of how it is measured.
+        measured: other settings when it is measured and used, of the model those that no weight depends on.
     """
 
     task: str
@@ -104,7 +107,7 @@ RECIPES = {
     "queens8": Recipe("queens", "8 queens from some that are given: all completions", MADE, "boards of 8 × 8 only"),
     "queens10": Recipe(
         "queens", "10 queens from some that are given: all completions", MADE, "boards of 10 × 10 only",
-        settings=("--set", "task.n=10", "--set", "model.width=96", "--updates", "18000", "--set", "held_out=500",
+        settings=("--set", "task.n=10", "--set", "model.width=96", "--updates", "24000", "--set", "held_out=500",
                   "--set", "steps=512"),
     ),
     "coloring8": Recipe(
@@ -114,7 +117,7 @@ RECIPES = {
     "coloring10": Recipe(
         "coloring", "graphs of 10 nodes in 3 colours: all colourings", MADE,
         "10 nodes, 3 colours; trained on graphs with half of the edges",
-        settings=("--set", "task.n=10", "--updates", "8000"), small=_few_graphs,
+        settings=("--set", "task.n=10", "--updates", "4000", "--set", "held_out=192"), small=_few_graphs,
     ),
     "grids4": Recipe(
         "unconditional", "whole 4×4 Sudoku grids from nothing", "all 288 grids", "a generator: it takes no puzzle",
@@ -149,7 +152,9 @@ def pack(name: str, run: Path, data: str | None, out: Path) -> str:
     z = parts.model.begin(batch.x, len(batch.x))
     age = torch.zeros(len(batch.x), dtype=torch.long)
     each = flops.count(parts.objective(parts.model, parts.guide), *batch, z, age)
-    model, guide, _ = gp.load(run, task=parts.task)
+    model, guide = parts.model, parts.guide
+    for made, trained in zip((model, guide), gp.load(run, task=parts.task)[:2], strict=True):
+        made.load_state_dict(trained.state_dict())
     out.mkdir(parents=True, exist_ok=True)
     task = recipe.small(parts.task, out)
     how = Measurement.of(preset)
@@ -169,6 +174,20 @@ def pack(name: str, run: Path, data: str | None, out: Path) -> str:
     return (out / TEXT_FILE).read_text(encoding="utf-8")
 
 
+def table() -> str:
+    """All cards, as a table."""
+    header = ("weights", "parameters", "operations", "inputs", "samples each", *FIGURES)
+    rows = []
+    for name in names():
+        card, asked = Card.read(WEIGHTS / name), Measurement.stored(WEIGHTS / name)
+        assert card is not None
+        figures = [card.figures.get(key.replace(" ", "_")) for key in FIGURES]
+        number = card.figures.get("num_test", 1)
+        shown = ["" if figure is None else f"{figure:.3f}" for figure in figures]
+        rows.append([name, f"{card.parameters:,}", f"{card.flops:.1e}", f"{number:,}", f"{asked.samples:,}", *shown])
+    return f"\n{markdown(header, rows)}\n"
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Train what is not trained, and pack it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -183,6 +202,8 @@ def main(arguments: list[str] | None = None) -> None:
         words += ["--resume"] if (run / STATE_FILE).exists() else []
         subprocess.run([sys.executable, "-m", "gram_ppl.cli", *words], check=True)
     print(pack(given.name, run, given.data, given.out or WEIGHTS / given.name))
+    if given.out is None:
+        RESULTS.write_text(insert(RESULTS.read_text(encoding="utf-8"), "weights", table()), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -39,7 +39,16 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
         return set(archive.namelist())
 
 
-@pytest.mark.parametrize("name", ["models/gram.py", "guides/amortized.py", "py.typed", "reporting/assets/watch.js"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "models/gram.py",
+        "guides/amortized.py",
+        "py.typed",
+        "reporting/assets/watch.js",
+        "storage/weights/sudoku4/card.json",
+    ],
+)
 def test_wheel_holds(wheel: set[str], name: str) -> None:
     assert f"gram_ppl/{name}" in wheel
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,10 @@ from gram_ppl.cli import app
 from gram_ppl.storage import places
 from gram_ppl.storage.card import Card, digest
 from gram_ppl.storage.measurement import Measurement
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
+
+import pretrained
 
 NAMES = places.names()
 PUZZLE = "1... .... ...2 ...."
@@ -43,6 +48,12 @@ def test_weights_are_those_of_their_card(name: str) -> None:
 def test_all_weights_together_are_small() -> None:
     assert NAMES
     assert sum(path.stat().st_size for path in places.WEIGHTS.rglob("*")) < 8_000_000
+
+
+def test_documents_have_the_figures_of_the_cards() -> None:
+    text = pretrained.RESULTS.read_text(encoding="utf-8")
+    assert text.split("<!-- weights -->")[1].split("<!-- end of weights -->")[0].strip() == pretrained.table().strip()
+    assert set(NAMES) <= set(pretrained.RECIPES)
 
 
 def test_figures_are_those_of_the_card() -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from torch import Tensor, nn
 
 from ..evaluation import metrics
@@ -99,7 +99,7 @@ def shipped(as_json: Json = False) -> None:
         cards = {name: Card.read(located(f"{PRETRAINED}{name}")) for name in names()}
         document |= {name: card and asdict(card) for name, card in cards.items()}
         if not as_json:
-            table = Table("name", "what it is", "parameters", "accuracy", "coverage")
+            table = Table(Column("name", no_wrap=True), "what it is", "parameters", "accuracy", "coverage")
             for name, card in cards.items():
                 if card is not None:
                     figures = [card.figures.get(key) for key in ("accuracy", "coverage")]
