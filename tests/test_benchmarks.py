@@ -104,14 +104,14 @@ def test_updates_run_tiny(tmp_path: Path) -> None:
 
 
 def test_rollouts_run_tiny(tmp_path: Path) -> None:
-    assert rollouts.main(["--device", "cpu", "--tiny", "--results", str(tmp_path)]) == 0
-    rows = json.loads((tmp_path / "rollouts-tiny.json").read_text())["rows"]
+    assert rollouts.main(["--device", "cpu", "--tiny", "--result", str(tmp_path / "found.json")]) == 0
+    rows = json.loads((tmp_path / "found.json").read_text())["rows"]
     assert {name: row["same_tokens"] for name, row in rows.items()} == dict.fromkeys(rows, 1.0)
 
 
 def test_kernels_run_tiny_and_compute_the_same(tmp_path: Path) -> None:
-    assert kernels.main(["--device", "cpu", "--tiny", "--results", str(tmp_path)]) == 0
-    rows = json.loads((tmp_path / "kernels-tiny.json").read_text())["rows"]
+    assert kernels.main(["--device", "cpu", "--tiny", "--result", str(tmp_path / "found.json")]) == 0
+    rows = json.loads((tmp_path / "found.json").read_text())["rows"]
     failed = [name for name, row in rows.items() if "ms" not in row]
     assert failed == [name for name in rows if "FlexAttention" in name]  # which has no gradient on a CPU
     for name, row in rows.items():
@@ -215,7 +215,8 @@ def perform(command: list[str], monkeypatch: Any) -> Any:
     return 0
 
 
-SLOW = {"demo": pytest.mark.slow, "mnist": pytest.mark.slow}  # tests/test_examples.py runs their scripts
+# Others run their scripts: tests/test_examples.py, and those above.
+SLOW = dict.fromkeys(("demo", "mnist", "kernels", "rollouts"), pytest.mark.slow)
 TINY = [pytest.param(row, id=row.name, marks=SLOW.get(row.name, ())) for row in queue.ROWS if row.result]
 
 
@@ -229,6 +230,8 @@ def test_every_row_of_the_queue_runs_tiny(row: queue.Row, places: queue.Places, 
             assert len(measured["costliest"]) == 10
             assert 0 <= measured["idle_share"] < 1
             assert measured["examples_per_second"] == pytest.approx(measured["batch"] / measured["seconds"])
+    elif row.name in ("updates", "kernels", "rollouts"):
+        assert found["rows"]
     elif row.name == "extreme":
         assert found["Sudoku-Extreme"]["puzzles"] == 4
     elif row.name == "depth":

@@ -212,7 +212,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--repeats", type=int, default=30)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--tiny", action="store_true", help="small enough for seconds on a CPU")
-    parser.add_argument("--results", type=Path, default=Path(__file__).resolve().parents[1] / "results" / "gpu")
+    folder = Path(__file__).resolve().parents[1] / "results" / "gpu"
+    parser.add_argument("--result", type=Path, default=folder / "kernels-rows.json")
     for name, value in (("width", 256), ("heads", 8), ("batch", 512), ("length", 88)):
         parser.add_argument(f"--{name}", type=int, default=value)
     options = parser.parse_args(arguments)
@@ -225,7 +226,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"attention {length}": lambda length=length: attention(size, length, device) for length in options.lengths
     }
     groups |= {"noise": lambda: noise(size, device), "block": lambda: block(size, device)}
-    path = options.results / f"kernels{'-tiny' if options.tiny else ''}.json"
+    path = options.result
     document: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"rows": {}}
     document |= {"torch": torch.__version__, "size": size}
     document["device"] = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
@@ -238,7 +239,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name, way in ways.items():
             if f"{group}, {name}" not in document["rows"]:
                 document["rows"][f"{group}, {name}"] = measure(way, leaves, exact, options.repeats)
-                options.results.mkdir(parents=True, exist_ok=True)
+                path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(json.dumps(document, indent=1) + "\n")
             row = document["rows"][f"{group}, {name}"]
             text = [f"{row['ms']:.3f}", f"{row['difference']:.1e}"] if "ms" in row else [row["error"], ""]

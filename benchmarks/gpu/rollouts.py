@@ -31,7 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--steps", type=int, default=64)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--tiny", action="store_true", help="small enough for seconds on a CPU")
-    parser.add_argument("--results", type=Path, default=Path(__file__).resolve().parents[1] / "results" / "gpu")
+    folder = Path(__file__).resolve().parents[1] / "results" / "gpu"
+    parser.add_argument("--result", type=Path, default=folder / "rollouts-rows.json")
     options = parser.parse_args(arguments)
     device, tiny = torch.device(options.device), options.tiny
     rows, steps, width = ([4], 4, 16) if tiny else (options.rows, options.steps, 128)
@@ -42,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "GRAM": gp.models.GRAM(task.spec, **size, transitions=2),
         "deciding": gp.models.Deciding(task.spec, **size, transitions=1, block=2, supervision=4),
     }
-    path = options.results / f"rollouts{'-tiny' if tiny else ''}.json"
+    path = options.result
     document: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"rows": {}}
     document |= {"torch": torch.__version__, "steps": steps, "width": width}
     document["device"] = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
@@ -62,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     found[f"seconds by {way}"] = time.perf_counter() - start
                 found["same_tokens"] = float((tokens[0] == tokens[1]).float().mean())
                 document["rows"][key] = found
-                options.results.mkdir(parents=True, exist_ok=True)
+                path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(json.dumps(document, indent=1) + "\n")
             print(key, document["rows"][key], flush=True)
     return 0
