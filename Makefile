@@ -1,5 +1,6 @@
 # make demo    train GRAM and the deterministic model of its size on 4×4 Sudoku and compare them
 # make test    run the tests; `make slow` runs those that take minutes, `make test-cuda` those of CUDA
+# make docs    the docs site, its notebooks run afresh, in build/docs
 # The first call makes .venv and installs into it. Another interpreter: make demo PYTHON=python3.12
 # Options go through ARGS: make demo ARGS="--seed 1", make test ARGS="-k sudoku -x"
 
@@ -12,12 +13,13 @@ PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(PY) -m pip install -qq -c constraints.t
 TORCH := $(shell grep '^torch==' constraints.txt)
 CORE := .venv/.installed-core
 TEST := .venv/.installed-test
+DOCS := .venv/.installed-docs
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow test-cuda lint types wheel clean
+.PHONY: help demo test slow test-cuda docs lint types wheel clean
 
 help:
-	@sed -n 's/^# //p' Makefile | head -4
+	@sed -n 's/^# //p' Makefile | head -5
 
 demo: $(CORE)
 	@$(PY) examples/sudoku_svi.py --compare $(ARGS)
@@ -31,6 +33,11 @@ slow: $(TEST)
 # at most 5 minutes of a GPU
 test-cuda: $(TEST)
 	@$(PY) -m pytest -m cuda $(ARGS)
+
+# without a network; a warning, a broken link or a cell that fails ends it
+docs: $(DOCS)
+	@$(PY) -m sphinx -W --keep-going -q -b html docs build/docs $(ARGS)
+	@echo 'the docs are in build/docs/index.html'
 
 lint: $(TEST)
 	@$(PY) -m ruff check .
@@ -76,4 +83,10 @@ $(TEST): pyproject.toml constraints.txt | .venv/bin/pip
 	@echo 'installing gram_ppl, its dependencies and the test tools into .venv (once, some minutes)'
 	@$(PIP) '$(TORCH)'
 	@$(PIP) -e '.[test]'
+	@touch $(CORE) $@
+
+$(DOCS): pyproject.toml constraints.txt | .venv/bin/pip
+	@echo 'installing gram_ppl, its dependencies and what builds the docs into .venv (once, some minutes)'
+	@$(PIP) '$(TORCH)'
+	@$(PIP) -e '.[docs]'
 	@touch $(CORE) $@

@@ -26,10 +26,10 @@ DROPPED = -1  # the label of a token that is excluded outright, with no part for
 class View(NamedTuple):
     """What a policy may look at: everything that model and guide both know."""
 
-    log_prob: Tensor  # [B, L_out, V] log p(y_i = v | h) among the candidates, −∞ or nearly so for others
-    candidates: Tensor  # [B, L_out, V] bool
-    order: Tensor  # [B, L_out] standard normal numbers, drawn anew for every decision
-    keep: Tensor | None  # [B, L_out, V] probability that a candidate is right, of a model with a keep head
+    log_prob: Tensor  #: [B, L_out, V] log p(y_i = v | h) among the candidates, −∞ or nearly so for others
+    candidates: Tensor  #: [B, L_out, V] bool
+    order: Tensor  #: [B, L_out] standard normal numbers, drawn anew for every decision
+    keep: Tensor | None  #: [B, L_out, V] probability that a candidate is right, of a model with a keep head
 
     @property
     def open(self) -> Tensor:

@@ -74,6 +74,10 @@ def log_weights(
 def from_weights(log_weights: Tensor, num_particles: int) -> Tensor:
     """IWAE with k particles from K ≥ k weights, ``[K, B] -> [B]``: the mean over K // k groups; k = 1 is the ELBO.
 
+    >>> weights = torch.tensor([[1.0], [3.0]]).log()
+    >>> [round(gp.bounds.from_weights(weights, k).exp().item(), 3) for k in (1, 2)]  # geometric and arithmetic mean
+    [1.732, 2.0]
+
     Raises:
         ValueError: k is not between 1 and K.
     """

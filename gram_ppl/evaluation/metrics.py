@@ -113,8 +113,8 @@ def evaluate(
 class Tuned(NamedTuple):
     """What :func:`tune` found."""
 
-    noise: Messenger | None  # the best candidate
-    results: list[dict[str, Any]]  # of each candidate, as :func:`evaluate` returns them, and "noise", its name
+    noise: Messenger | None  #: the best candidate
+    results: list[dict[str, Any]]  #: of each candidate, as :func:`evaluate` returns them, and "noise", its name
 
 
 def tune(

@@ -46,7 +46,11 @@ def groups(tokens: Tensor) -> Tensor:
 
 
 def distinct(tokens: Tensor, keep: Tensor) -> Tensor:
-    """Marks the first of each group of equal answers among those kept: ``[B, N, L_out], [B, N] -> [B, N]`` bool."""
+    """Marks the first of each group of equal answers among those kept: ``[B, N, L_out], [B, N] -> [B, N]`` bool.
+
+    >>> gp.select.distinct(torch.tensor([[[1, 2], [1, 2], [2, 1]]]), torch.ones(1, 3, dtype=torch.bool))
+    tensor([[ True, False,  True]])
+    """
     ids, num = groups(tokens), tokens.shape[1]
     place = torch.arange(num, device=tokens.device).where(keep, num)
     first = place.new_full((ids.numel(),), num).scatter_reduce(0, ids.flatten(), place.flatten(), "amin")

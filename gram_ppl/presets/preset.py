@@ -56,7 +56,7 @@ class Preset(Measurement):
 class Parts(NamedTuple):
     """What :func:`build` makes: ``gp.fit(model, guide, task, objective=objective, **fit)`` trains it."""
 
-    task: Any  # of the class that the preset names
+    task: Any  #: of the class that the preset names
     model: GRAM
     guide: nn.Module
     objective: SegmentELBO

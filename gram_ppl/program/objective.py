@@ -28,6 +28,10 @@ class LogLinear:
 
     ``start`` and ``stop`` are fractions of the whole training. β goes from high to low: under a high β the
     prior learns to carry the answer before the posterior may buy it.
+
+    >>> beta = gp.LogLinear(10, 0.1, start=0.2, stop=0.6)
+    >>> [round(beta(progress), 2) for progress in (0, 0.4, 1)]
+    [10.0, 1.0, 0.1]
     """
 
     first: float = 10.0

@@ -177,7 +177,7 @@ class Anneal:
 
 
 class ExtraNoise(Messenger):
-    """Adds Normal(0, std²) noise to h after every transition, by a site "extra_..." of its own.
+    """Adds Normal(0, std²) noise to h after every transition, by a site ``extra_...`` of its own.
 
     Noise at test time only, as PTRM gives to a deterministic model; the prior's own noise stays as it is.
 

@@ -22,10 +22,12 @@ class Pretrained(NamedTuple):
 def pretrained(name: str) -> Pretrained:
     """A trained model by its name, such as ``"sudoku4"``; ``gram-ppl list`` names them all.
 
-    ::
-
-        model, guide, task, options = gp.pretrained("sudoku4")
-        answers = gp.solve(model, task, task.parse("1... .... ...2 ...."), **options)
+    >>> model, guide, task, options = gp.pretrained("sudoku4")
+    >>> x = task.parse("1... .... ...2 ....")
+    >>> gp.solve(model, task, x, **options, seed=0).verified
+    tensor([True])
+    >>> task.num_solutions(x)
+    18
 
     Args:
         name: of the weights.

@@ -21,14 +21,16 @@ if TYPE_CHECKING:
 class Spec(NamedTuple):
     """The shapes that a model needs to know of a task."""
 
-    len_in: int  # L_in, input tokens of an example
-    vocab_in: int  # input tokens are 0 .. vocab_in - 1
-    len_out: int  # L_out, output tokens of an example
-    vocab_out: int  # output tokens are 0 .. vocab_out - 1
-    relations: Tensor | None = None  # [R, M, M] bool: which tokens share constraint r; M = L_in, or L_in + L_out
-    # where answer tokens stand beside the input tokens (a length of their own)
-    leaves: Tensor | None = None  # [vocab_in, vocab_out] bool: the tokens of an answer that an input token in its place
-    # leaves possible; [1, vocab_out] where answers have places of their own; None leaves all
+    len_in: int  #: L_in, input tokens of an example
+    vocab_in: int  #: input tokens are 0 .. vocab_in - 1
+    len_out: int  #: L_out, output tokens of an example
+    vocab_out: int  #: output tokens are 0 .. vocab_out - 1
+    #: [R, M, M] bool: which tokens share constraint r; M = L_in, or L_in + L_out where answer tokens stand beside the
+    #: input tokens (a length of their own)
+    relations: Tensor | None = None
+    #: [vocab_in, vocab_out] bool: the tokens of an answer that an input token in its place leaves possible;
+    #: [1, vocab_out] where answers have places of their own; None leaves all
+    leaves: Tensor | None = None
 
     def to(self, device: torch.device | str) -> Spec:
         """The same with its tensors on a device."""

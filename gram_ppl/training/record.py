@@ -9,14 +9,14 @@ class Record(NamedTuple):
     """Means since the record before; nats are per puzzle."""
 
     update: int
-    seconds: float  # of training so far, earlier evaluations included
+    seconds: float  #: of training so far, earlier evaluations included
     beta: float
-    loss: float  # nats a token
+    loss: float  #: nats a token
     nll: float
-    kl: float  # charged KL, all rows
-    kl_first: float  # charged KL of rows in their first supervision step: the alarm of a private channel
-    posterior_error: float  # share of wrong tokens, all segments, under the posterior
-    prior_accuracy: float | None = None  # full prior rollouts on validation puzzles; None where not measured
+    kl: float  #: charged KL, all rows
+    kl_first: float  #: charged KL of rows in their first supervision step: the alarm of a private channel
+    posterior_error: float  #: share of wrong tokens, all segments, under the posterior
+    prior_accuracy: float | None = None  #: full prior rollouts on validation puzzles; None where not measured
 
     def described(self) -> str:
         """Loss, its two parts and the accuracy, for a line of progress."""

@@ -24,9 +24,9 @@ RULES = "|-+"  # lines between boxes, in boards of text
 class Convergence(NamedTuple):
     """What k trajectories of one input answer after each of S supervision steps."""
 
-    x: Tensor  # [L_in]
-    tokens: Tensor  # [S, k, L_out]
-    violations: Tensor  # [S, k] int64
+    x: Tensor  #: [L_in]
+    tokens: Tensor  #: [S, k, L_out]
+    violations: Tensor  #: [S, k] int64
 
 
 def convergence(

@@ -18,12 +18,12 @@ from .style import GREEN, INK, RED, canvas, save
 class Landscape(NamedTuple):
     """The plane of the first two principal components of h, all tokens and dimensions in one vector."""
 
-    points: Tensor  # [S, N, 2] where the trajectories stand after each supervision step
-    right: Tensor  # [N] bool: their last answers hold
-    across: Tensor  # [G] coordinates of the grid, first component
-    up: Tensor  # [G] second component
-    nll: Tensor  # [G, G] nats: −log Σ_y p(y | h) over the answers, [i, j] at (across[j], up[i])
-    explained: Tensor  # [2] share of the variance of h along each component
+    points: Tensor  #: [S, N, 2] where the trajectories stand after each supervision step
+    right: Tensor  #: [N] bool: their last answers hold
+    across: Tensor  #: [G] coordinates of the grid, first component
+    up: Tensor  #: [G] second component
+    nll: Tensor  #: [G, G] nats: −log Σ_y p(y | h) over the answers, [i, j] at (across[j], up[i])
+    explained: Tensor  #: [2] share of the variance of h along each component
 
 
 @torch.no_grad()

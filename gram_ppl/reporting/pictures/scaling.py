@@ -20,11 +20,11 @@ from .style import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, SKY, canvas, counted,
 class Scaling(NamedTuple):
     """Accuracy at S depths and W widths."""
 
-    depths: list[int]  # supervision steps
-    widths: list[int]  # trajectories N
-    one: Tensor  # [S] accuracy of one sample
-    selected: Tensor  # [S, W] accuracy of the selected answer
-    oracle: Tensor  # [S, W] any of N, pass@N
+    depths: list[int]  #: supervision steps
+    widths: list[int]  #: trajectories N
+    one: Tensor  #: [S] accuracy of one sample
+    selected: Tensor  #: [S, W] accuracy of the selected answer
+    oracle: Tensor  #: [S, W] any of N, pass@N
 
 
 def doubling(last: int) -> list[int]:
@@ -125,11 +125,11 @@ def draw_scaling(found: Scaling, path: str | Path, *, trained: int | None = None
 class Coverage(NamedTuple):
     """Coverage of the inputs in each class of numbers of solutions: 1, 2, 3–4, 5–8, 9–16, ..."""
 
-    classes: list[tuple[int, int]]  # fewest and most solutions
-    covered: Tensor  # [C] distinct valid answers ÷ solutions, mean
-    error: Tensor  # [C] standard error of that mean, 0 for a single input
-    ceiling: Tensor  # [C] what N draws of an ideal uniform sampler would cover in expectation, mean
-    counts: Tensor  # [C] int64, inputs
+    classes: list[tuple[int, int]]  #: fewest and most solutions
+    covered: Tensor  #: [C] distinct valid answers ÷ solutions, mean
+    error: Tensor  #: [C] standard error of that mean, 0 for a single input
+    ceiling: Tensor  #: [C] what N draws of an ideal uniform sampler would cover in expectation, mean
+    counts: Tensor  #: [C] int64, inputs
     num_samples: int
 
 
