@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
 import os
 import threading
@@ -12,6 +10,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from ..runtime.locks import NO_LOCKS as NO_LOCKS  # a name of 0.1
+from ..runtime.locks import lock
 from ..runtime.processes import main_process
 
 # What is in it, beside ``checkpoint.MODEL_FILE``.
@@ -20,7 +20,6 @@ RUN_FILE = "run.json"  # what was asked for, and how the run is measured
 METRICS_FILE = "metrics.json"
 CURVES_FILE = "training.png"
 LOCK_FILE = ".lock"
-NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)  # a file system that has none
 
 _held: dict[Path, int] = {}  # folders that this process has locked, and the thread that did
 
@@ -76,15 +75,12 @@ def locked(folder: str | Path | None) -> Iterator[None]:
 
 
 def _lock(file: int, folder: object) -> None:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        owner = os.pread(file, 20, 0).decode(errors="replace").strip()
+    if not lock(file):
+        os.lseek(file, 0, os.SEEK_SET)
+        owner = os.read(file, 20).decode(errors="replace").strip()
         by = f" (process {owner})" if owner else ""
-        raise FolderInUse(f"{folder}: another run{by} is training in this folder; name another one") from None
-    except OSError as error:
-        if error.errno not in NO_LOCKS:
-            raise
+        raise FolderInUse(f"{folder}: another run{by} is training in this folder; name another one")
     with suppress(OSError):  # a full disk; the number only serves the message
         os.ftruncate(file, 0)
-        os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
+        os.lseek(file, 0, os.SEEK_SET)
+        os.write(file, f"{os.getpid()}\n".encode())

@@ -16,7 +16,6 @@ On CUDA the times are those of the device, and nothing is read from it but where
 
 from __future__ import annotations
 
-import resource
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import psutil
 import torch
 
 from ..runtime import clocks
@@ -154,6 +154,10 @@ def peak_memory(device: torch.device) -> int:
     """Bytes at most until now: what torch has held on CUDA, else what the process has had in memory."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    if sys.platform == "win32":
+        return psutil.Process().memory_info().peak_wset
+    import resource  # not on Windows
+
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from gram_ppl.tasks import Sudoku
 from gram_ppl.tasks.sudoku.csv import read_csv
-from gram_ppl.tasks.sudoku.exact import ExactSolver
+from gram_ppl.tasks.sudoku.exact import ExactSolver, ordered_grids
 from gram_ppl.tasks.sudoku.symmetry import Symmetry, random_symmetries
 
 many = settings(max_examples=200)
@@ -154,8 +154,8 @@ def test_288_grids_of_side_4():
 
 def test_published_counts():
     # Wikipedia, "Mathematics of Sudoku": 288 grids of 2 x 2 boxes, 28,200,960 of 2 x 3; one in n! has an ordered row.
-    assert len(ExactSolver((2, 2)).ordered_grids()) == 288 / 24
-    assert len(ExactSolver((2, 3)).ordered_grids()) == 28_200_960 / 720
+    assert len(ordered_grids((2, 2))) == 288 / 24
+    assert len(ordered_grids((2, 3))) == 28_200_960 / 720
 
 
 @many
@@ -177,6 +177,42 @@ def test_solutions_equal_brute_force(x, limit):
     few = task().solutions(x, limit=limit)
     assert few.shape == (min(limit, len(expected)), 16)
     assert rows(few) <= rows(expected)
+
+
+def other_solver(box: tuple[int, int], x: Tensor, limit: int | None, order: Tensor) -> np.ndarray:
+    """What the library exact-cover finds with the same pairs in the same order, sorted."""
+    cover = pytest.importorskip("exact_cover.wrapper", reason="exact-cover is not installed")
+    n = box[0] * box[1]
+    free = [(cell, digit) for cell, digit in (divmod(int(pair), n) for pair in order) if x[cell] in (0, digit + 1)]
+    matrix = np.zeros((len(free), 4 * n * n), bool)
+    for pair, (cell, digit) in enumerate(free):
+        (i, j), (r, c) = divmod(cell, n), box
+        units = (cell, i * n + digit, j * n + digit, (i // r * r + j // c) * n + digit)
+        matrix[pair, [k * n * n + unit for k, unit in enumerate(units)]] = True
+    found = cover.raw_get_all_solutions(matrix, cover.get_solution_count(matrix) if limit is None else limit)
+    y = [[digit + 1 for _, digit in sorted(free[pair] for pair in row[: n * n])] for row in found]
+    return np.array(sorted(y)).reshape(-1, n * n)
+
+
+@pytest.mark.parametrize("box", BOXES[:-1])
+@settings(max_examples=25)
+@given(seed=SEEDS, clues=st.floats(0, 0.6), limit=st.integers(1, 5), excluded=st.integers(0, 30))
+def test_the_first_solutions_are_those_of_another_solver(box, seed, clues, limit, excluded):
+    generator, n = torch.Generator().manual_seed(seed), box[0] * box[1]
+    order, solver = torch.randperm(n**3, generator=generator), ExactSolver(box)
+    y = torch.from_numpy(solver.solve(np.zeros(n * n, np.int64), 1, order.numpy())[0])
+    assert task(box).verify(torch.zeros_like(y), y)
+    x = y.where(torch.rand(n * n, generator=generator) < clues, 0)
+    needed = torch.arange(n * n) * n + y - 1
+    order = torch.cat([order[:-excluded] if excluded else order, needed])  # a solution is left
+    order = order[torch.from_numpy(np.sort(np.unique(order.numpy(), return_index=True)[1]))]
+    found = solver.solve(x.numpy(), limit, order.numpy())
+    assert (found == other_solver(box, x, limit, order)).all()
+
+
+def test_all_grids_are_those_of_another_solver():
+    found = ExactSolver((2, 2)).solve(np.zeros(16, np.int64))
+    assert (found == other_solver((2, 2), torch.zeros(16), None, torch.arange(64))).all()
 
 
 def test_a_published_puzzle_has_its_published_solution_alone():

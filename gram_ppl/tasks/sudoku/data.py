@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..boards import fingerprint
 from .csv import locate, read_csv
-from .exact import ExactSolver
+from .exact import ExactSolver, ordered_grids
 from .symmetry import random_symmetries
 
 PATIENCE = 300  # rounds of drawing in a row that bring nothing new before a request counts as impossible
@@ -76,7 +76,7 @@ def made(
     solver, side = ExactSolver(box), box[0] * box[1]
     validation, test, train, split = (torch.Generator().manual_seed(4 * seed + k) for k in range(4))
     small = side <= 6
-    listed = solver.ordered_grids() if small else np.stack([solver.random_grid(train) for _ in range(pool)])
+    listed = ordered_grids((box[0], box[1])) if small else np.stack([solver.random_grid(train) for _ in range(pool)])
     grids = torch.from_numpy(listed)
 
     def any_grid(num: int, generator: torch.Generator) -> Tensor:

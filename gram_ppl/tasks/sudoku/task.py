@@ -44,7 +44,7 @@ class Sudoku(Task):
             clues nor data are given.
         clues: fewest and most givens of made puzzles; their number is uniform, their cells are uniformly random.
         unique: make only puzzles with exactly one solution. Cells are blanked in random order down to a uniform number
-            of clues (25 ms for a 9 x 9 puzzle); puzzles that stay above the most are discarded.
+            of clues (60 ms for a 9 x 9 puzzle); puzzles that stay above the most are discarded.
         data: CSV file or files of Sudoku-Extreme's format instead of made puzzles, taken to have one solution each.
             ``"hub:sapientinc/sudoku-extreme/train.csv"`` downloads the public set.
         test_data: file or files for the test split alone; without it, test puzzles come from ``data`` too.
