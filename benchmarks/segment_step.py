@@ -129,7 +129,16 @@ def check(ways: dict[str, Way], parameters: list[nn.Parameter], tolerance: float
         torch.manual_seed(1)
         loss, info = way()
         gradients = torch.autograd.grad(loss, parameters)
-        results[name] = [loss, info.latent.h, info.latent.l, info.nll, info.kl, info.kl_rows, info.correct.float(), *gradients]
+        results[name] = [
+            loss,
+            info.latent.h,
+            info.latent.l,
+            info.nll,
+            info.kl,
+            info.kl_rows,
+            info.correct.float(),
+            *gradients,
+        ]
     for name, values in results.items():
         for value, expected in zip(values, results["hand"], strict=True):
             if not (value - expected).norm() <= tolerance * expected.norm():
