@@ -61,7 +61,8 @@ class ExactSolver:
         rank = np.empty(n**3, np.int64)
         rank[first] = np.arange(len(first))
         blank = x.size - given.size
-        chosen = np.array(self._search(left, uncovered, blank, limit, rank.tolist()), np.int64).reshape(-1, blank)
+        found = self._search(left, uncovered, blank, limit, rank.tolist())
+        chosen = np.array(found, np.int64).reshape(len(found), blank)
         y = np.tile(x.astype(np.int64), (len(chosen), 1))
         np.put_along_axis(y, chosen // n, chosen % n + 1, axis=1)
         return y[np.lexsort(y.T[::-1])]
