@@ -99,10 +99,12 @@ def shipped(as_json: Json = False) -> None:
         cards = {name: Card.read(located(f"{PRETRAINED}{name}")) for name in names()}
         document |= {name: card and asdict(card) for name, card in cards.items()}
         if not as_json:
-            table = Table(Column("name", no_wrap=True), "what it is", "parameters", "accuracy", "coverage")
+            table = Table(
+                Column("name", no_wrap=True), "what it is", "parameters", "one sample", "selected", "coverage"
+            )
             for name, card in cards.items():
                 if card is not None:
-                    figures = [card.figures.get(key) for key in ("accuracy", "coverage")]
+                    figures = [card.figures.get(key) for key in ("accuracy", "selected_accuracy", "coverage")]
                     shown = ["" if figure is None else f"{figure:.3f}" for figure in figures]
                     table.add_row(f"{PRETRAINED}{name}", card.about, f"{card.parameters:,}", *shown)
             Console().print(table)
