@@ -82,6 +82,7 @@ class Parrot(gp.Program):
 
     def __init__(self) -> None:
         super().__init__()
+        self.spec = Spec(1, len(TABLE), 2, 4)
         self.weight = nn.Parameter(torch.ones(1))
         self.calls: list[tuple[int, int]] = []  # rows and supervision steps of each batch
         self.seen: Counter[int] = Counter()

@@ -188,7 +188,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(task, 
             with torch.no_grad():
                 run.segment.model.guidance.down.weight[0, 0] = bad
 
-    settings = {"updates": 12, "batch_size": 8, "checkpoint_every": 5, "progress": False}
+    settings = {"updates": 12, "batch_size": 8, "checkpoint_every": 5, "evaluations": 0, "progress": False}
     with pytest.raises(gp.NonFiniteLoss, match=r"update 7.*site 'eps_0_0'.*state.safetensors, update 5"):
         gp.fit(*tiny(task), task, out=tmp_path, before_update=poison, **settings)
     _, document = gp.checkpoint.read(tmp_path / STATE_FILE)
