@@ -99,7 +99,8 @@ RECIPES = {
         "sudoku", "hard 9×9 Sudoku",
         "800 rows of Sudoku-Extreme (sapientinc/sudoku-extreme, the usual 1k draw) under symmetries; measured on the "
         "200 other rows, which come with it",
-        "of puzzles of 17 clues and of those as hard as Sudoku-Extreme most have no answer within its budget; it says so",
+        "of puzzles of 17 clues and of those as hard as Sudoku-Extreme most have no answer within its budget; "
+        "it says so",
         settings=("--preset", "extreme", "--updates", "8000", "--set", "model.width=96", "--set", "model.block=8",
                   "--set", "objective.steps=8", "--set", "objective.window=8"),
         data_setting="task.data", small=_held_out_rows,
