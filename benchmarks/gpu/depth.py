@@ -14,38 +14,24 @@ sys.path.insert(0, sys.path.pop(0).removesuffix("/gpu"))  # Python has a `queue`
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from segment_speed import computing
 
 import gram_ppl as gp
 from gram_ppl import presets
 from gram_ppl.program.poutine import Temperature
-from gram_ppl.runtime import precision
 from gram_ppl.training import interrupt
-
-RESULTS = Path(__file__).resolve().parents[1] / "results" / "gpu"
-
-
-@contextmanager
-def in_precision(bf16: bool) -> Iterator[None]:
-    """Within, networks are evaluated in bf16, or not, whatever pays."""
-    kept = precision.use_bf16
-    precision.use_bf16 = lambda device: bf16
-    try:
-        yield
-    finally:
-        precision.use_bf16 = kept
 
 
 def compared(model: Any, task: Any, steps: int, samples: int = 4) -> dict[str, Any]:
     """Trajectories of the test inputs in both precisions: accuracy, whether all is finite, share of equal tokens."""
     x, out = task.inputs("test"), {}
     for name, bf16 in (("float32", False), ("bf16", True)):
-        with in_precision(bf16):
+        with computing(bf16):
             out[name] = gp.rollout(model, x, num_samples=samples, steps=steps, noise=Temperature(0.0), seed=0)
     valid = {name: task.verify(x.to(found.tokens.device)[:, None], found.tokens) for name, found in out.items()}
     row: dict[str, Any] = {name: right.double().mean().item() for name, right in valid.items()}

@@ -21,17 +21,17 @@ import sys
 sys.path.insert(0, sys.path.pop(0).removesuffix("/gpu"))  # Python has a `profile` and a `queue` of its own
 
 import argparse
-import json
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from functools import partial
 from statistics import median
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from gpu.rows import Rows, add_options
 from pyro.distributions.util import detach
 from rich.console import Console
 from rich.table import Table
@@ -210,10 +210,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Times of alternative kernels.")
     parser.add_argument("--lengths", type=int, nargs="+", default=[64, 65, 81, 88], help="tokens of attention")
     parser.add_argument("--repeats", type=int, default=30)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--tiny", action="store_true", help="small enough for seconds on a CPU")
-    folder = Path(__file__).resolve().parents[1] / "results" / "gpu"
-    parser.add_argument("--result", type=Path, default=folder / "kernels-rows.json")
+    add_options(parser, "kernels")
     for name, value in (("width", 256), ("heads", 8), ("batch", 512), ("length", 88)):
         parser.add_argument(f"--{name}", type=int, default=value)
     options = parser.parse_args(arguments)
@@ -226,10 +223,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"attention {length}": lambda length=length: attention(size, length, device) for length in options.lengths
     }
     groups |= {"noise": lambda: noise(size, device), "block": lambda: block(size, device)}
-    path = options.result
-    document: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"rows": {}}
-    document |= {"torch": torch.__version__, "size": size}
-    document["device"] = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+    rows = Rows(options.result, device, size=size)
     table = Table("what", "way", "ms", "difference from float32")
     for group, make in groups.items():
         leaves, ways = make()
@@ -237,11 +231,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with products_in("highest"):
             exact = passes(first, [leaf.float() for leaf in leaves], bf16=False)
         for name, way in ways.items():
-            if f"{group}, {name}" not in document["rows"]:
-                document["rows"][f"{group}, {name}"] = measure(way, leaves, exact, options.repeats)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(json.dumps(document, indent=1) + "\n")
-            row = document["rows"][f"{group}, {name}"]
+            row = rows.row(f"{group}, {name}", partial(measure, way, leaves, exact, options.repeats))
             text = [f"{row['ms']:.3f}", f"{row['difference']:.1e}"] if "ms" in row else [row["error"], ""]
             table.add_row(group, name, *text)
     Console().print(table)

@@ -15,14 +15,15 @@ import sys
 sys.path.insert(0, sys.path.pop(0).removesuffix("/gpu"))  # Python has a `profile` and a `queue` of its own
 
 import argparse
-import json
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
+from functools import partial
+from itertools import product
 from typing import Any
 
 import torch
+from gpu.rows import Rows, add_options
 from torch import nn
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
@@ -32,7 +33,6 @@ from gram_ppl.runtime.compilation import compiled
 from gram_ppl.training import flops
 from gram_ppl.training.trainer import Trainer
 
-RESULTS = Path(__file__).resolve().parents[1] / "results" / "gpu"
 SETTINGS: dict[str, Callable[[nn.Module], AbstractContextManager[Any]]] = {
     "compiled": compiled,
     "eager": lambda model: nullcontext(),
@@ -80,8 +80,11 @@ def union(intervals: Iterable[tuple[float, float]]) -> float:
     return total
 
 
-def measure(run: Trainer, setting: str, updates: int, peak: float | None) -> dict[str, Any]:
+def measure(
+    case: str, setting: str, tiny: bool, device: torch.device, updates: int, peak: float | None
+) -> dict[str, Any]:
     """A row: time and utilisation of an update, and what its kernels are."""
+    run = trainer(case, tiny, device)
     run.step()
     cuda = run.device.type == "cuda"
     row: dict[str, Any] = {"batch": run.settings["batch_size"], "tflop": run.flops() / 1e12}
@@ -125,33 +128,27 @@ def show(row: dict[str, Any]) -> None:
         print(f"  {cost['ms']:9.3f} ms {cost['share']:6.1%} {cost['calls']:6.0f} x {cost['kernel']}")
 
 
+def timing(parser: argparse.ArgumentParser, name: str) -> None:
+    """The options of a script that times updates of the cases."""
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--updates", type=int, default=30, help="timed; six before them are not")
+    parser.add_argument("--peak", type=float, help="TFLOP/s of the card, where its name isn't known")
+    add_options(parser, name)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure what is missing."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
+    timing(parser, "profile")
     parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS))
-    parser.add_argument("--updates", type=int, default=30, help="timed; six before them are not")
-    parser.add_argument("--peak", type=float, help="TFLOP/s of the card, where its name isn't known")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--tiny", action="store_true", help="small enough for seconds on a CPU")
-    parser.add_argument("--result", type=Path, default=RESULTS / "profile-rows.json")
     options = parser.parse_args(arguments)
     device = torch.device(options.device)
     peak = options.peak or flops.peak(device)
-    path: Path = options.result
-    document: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"rows": {}}
-    document |= {"torch": torch.__version__, "peak_tflops": peak}
-    document["device"] = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
-    for case in options.cases:
-        for setting in options.settings:
-            key = f"{case}, {setting}"
-            print(key, flush=True)
-            if key not in document["rows"]:
-                run = trainer(case, options.tiny, device)
-                document["rows"][key] = measure(run, setting, options.updates, peak)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(json.dumps(document, indent=1) + "\n")
-            show(document["rows"][key])
+    rows = Rows(options.result, device, peak_tflops=peak)
+    for case, setting in product(options.cases, options.settings):
+        key = f"{case}, {setting}"
+        print(key, flush=True)
+        show(rows.row(key, partial(measure, case, setting, options.tiny, device, options.updates, peak)))
     return 0
 
 

@@ -13,26 +13,38 @@ import sys
 sys.path.insert(0, sys.path.pop(0).removesuffix("/gpu"))  # Python has a `profile` and a `queue` of its own
 
 import argparse
-import json
 import time
 from collections.abc import Sequence
-from pathlib import Path
+from functools import partial
+from itertools import product
 from typing import Any
 
 import torch
+from gpu.rows import Rows, add_options
 
 import gram_ppl as gp
 from gram_ppl.runtime.graphs import Repeats
+
+
+def measure(model: Any, x: torch.Tensor, count: int, steps: int, device: torch.device) -> dict[str, Any]:
+    """A row: seconds with and without graphs, and the share of equal tokens."""
+    found: dict[str, Any] = {}
+    tokens = []
+    for way, graph in {"launches": False, "graph": device.type == "cuda" or Repeats()}.items():
+        given = {"num_samples": max(1, count // len(x)), "steps": steps, "seed": 0, "graph": graph}
+        gp.rollout(model, x, **given | {"steps": min(4, steps)})  # sets up the libraries
+        start = time.perf_counter()
+        tokens.append(gp.rollout(model, x, **given).tokens.cpu())
+        found[f"seconds by {way}"] = time.perf_counter() - start
+    found["same_tokens"] = float((tokens[0] == tokens[1]).float().mean())
+    return found
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Seconds of a rollout, with and without graphs.")
     parser.add_argument("--rows", type=int, nargs="+", default=[100, 2000], help="trajectories in a batch")
     parser.add_argument("--steps", type=int, default=64)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--tiny", action="store_true", help="small enough for seconds on a CPU")
-    folder = Path(__file__).resolve().parents[1] / "results" / "gpu"
-    parser.add_argument("--result", type=Path, default=folder / "rollouts-rows.json")
+    add_options(parser, "rollouts")
     options = parser.parse_args(arguments)
     device, tiny = torch.device(options.device), options.tiny
     rows, steps, width = ([4], 4, 16) if tiny else (options.rows, options.steps, 128)
@@ -43,29 +55,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "GRAM": gp.models.GRAM(task.spec, **size, transitions=2),
         "deciding": gp.models.Deciding(task.spec, **size, transitions=1, block=2, supervision=4),
     }
-    path = options.result
-    document: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"rows": {}}
-    document |= {"torch": torch.__version__, "steps": steps, "width": width}
-    document["device"] = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+    written = Rows(options.result, device, steps=steps, width=width)
     x = task.inputs("test").to(device)
-    for name, model in models.items():
+    for (name, model), count in product(models.items(), rows):
         model.to(device)
-        for count in rows:
-            key = f"{name}, {count} trajectories"
-            if key not in document["rows"]:
-                found: dict[str, Any] = {}
-                tokens = []
-                for way, graph in {"launches": False, "graph": device.type == "cuda" or Repeats()}.items():
-                    given = {"num_samples": max(1, count // len(x)), "steps": steps, "seed": 0, "graph": graph}
-                    gp.rollout(model, x, **given | {"steps": min(4, steps)})  # sets up the libraries
-                    start = time.perf_counter()
-                    tokens.append(gp.rollout(model, x, **given).tokens.cpu())
-                    found[f"seconds by {way}"] = time.perf_counter() - start
-                found["same_tokens"] = float((tokens[0] == tokens[1]).float().mean())
-                document["rows"][key] = found
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(json.dumps(document, indent=1) + "\n")
-            print(key, document["rows"][key], flush=True)
+        key = f"{name}, {count} trajectories"
+        print(key, written.row(key, partial(measure, model, x, count, steps, device)), flush=True)
     return 0
 
 
