@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -32,9 +33,15 @@ def located(place: str | Path) -> Path:
         return WEIGHTS / name
     if not text.startswith(HUB):
         return Path(place)
+    return _snapshot(text)
+
+
+@cache
+def _snapshot(place: str) -> Path:
+    """Where a repository is, asked for once: model and measurement are of the same state of it."""
     from huggingface_hub import snapshot_download
 
-    return Path(_asked(text, lambda name: snapshot_download(name, allow_patterns=list(FILES))))
+    return Path(_asked(place, lambda name: snapshot_download(name, allow_patterns=list(FILES))))
 
 
 def upload(place: str, folder: Path) -> None:
@@ -52,6 +59,7 @@ def upload(place: str, folder: Path) -> None:
         return str(api.upload_folder(repo_id=name, folder_path=folder))
 
     _asked(place, put)
+    _snapshot.cache_clear()
 
 
 def _asked(place: str, call: Callable[[str], str]) -> str:
