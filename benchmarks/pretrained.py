@@ -18,6 +18,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,6 @@ from table_text import insert, markdown
 import gram_ppl as gp
 from gram_ppl import presets
 from gram_ppl.cli.measuring import measure
-from gram_ppl.presets.settings import parsed
 from gram_ppl.storage.card import TEXT_FILE, Card
 from gram_ppl.storage.checkpoint import MODEL_FILE, read
 from gram_ppl.storage.folder import RUN_FILE, STATE_FILE
@@ -67,7 +67,7 @@ class Recipe:
     """How one model is made.
 
     Args:
-        task, settings: of ``gram-ppl train``.
+        task, preset, settings: of ``gram-ppl train``.
         about, data, limits: for its card.
         data_setting: which setting of the task names a file of data, from ``--data``.
         small: the task that is kept, from the one of training and the folder.
@@ -78,7 +78,8 @@ class Recipe:
     about: str
     data: str
     limits: str
-    settings: tuple[str, ...] = ()
+    preset: str = presets.default()
+    settings: dict[str, Any] = field(default_factory=dict)
     data_setting: str | None = None
     small: Callable[[Any, Path], Task] = _as_it_was
     measured: dict[str, Any] = field(default_factory=dict)
@@ -93,7 +94,7 @@ MADE = "puzzles that the task makes; measured on unseen ones of the same kind"
 RECIPES = {
     "sudoku4": Recipe(
         "sudoku", "4×4 Sudoku with 4 to 8 givens, one or many solutions", MADE,
-        "puzzles of fewer givens are outside its training", settings=("--updates", "1300"),
+        "puzzles of fewer givens are outside its training", settings={"fit.updates": 1300},
     ),
     "sudoku9": Recipe(
         "sudoku", "hard 9×9 Sudoku",
@@ -101,16 +102,16 @@ RECIPES = {
         "200 other rows, which come with it",
         "of puzzles of 17 clues and of those as hard as Sudoku-Extreme most have no answer within its budget; "
         "it says so",
-        settings=("--preset", "extreme", "--updates", "8000", "--set", "model.width=96", "--set", "model.block=8",
-                  "--set", "objective.steps=8", "--set", "objective.window=8"),
+        preset="extreme",
+        settings={"fit.updates": 8000, "model.width": 96, "model.block": 8, "objective.steps": 8,
+                  "objective.window": 8},
         data_setting="task.data", small=_held_out_rows,
         measured={"samples": 8, "steps": 8 * 200, "model.threshold": 0.8},
     ),
     "queens8": Recipe("queens", "8 queens from some that are given: all completions", MADE, "boards of 8 × 8 only"),
     "queens10": Recipe(
         "queens", "10 queens from some that are given: all completions", MADE, "boards of 10 × 10 only",
-        settings=("--set", "task.n=10", "--set", "model.width=96", "--updates", "24000", "--set", "held_out=500",
-                  "--set", "steps=512"),
+        settings={"task.n": 10, "model.width": 96, "fit.updates": 24_000, "held_out": 500, "steps": 512},
     ),
     "coloring8": Recipe(
         "coloring", "graphs of 8 nodes in 3 colours: all colourings", MADE,
@@ -119,7 +120,7 @@ RECIPES = {
     "coloring10": Recipe(
         "coloring", "graphs of 10 nodes in 3 colours: all colourings", MADE,
         "10 nodes, 3 colours; trained on graphs with half of the edges",
-        settings=("--set", "task.n=10", "--updates", "4000", "--set", "held_out=192"), small=_few_graphs,
+        settings={"task.n": 10, "fit.updates": 4000, "held_out": 192}, small=_few_graphs,
     ),
     "grids4": Recipe(
         "unconditional", "whole 4×4 Sudoku grids from nothing", "all 288 grids", "a generator: it takes no puzzle",
@@ -127,11 +128,16 @@ RECIPES = {
 }  # fmt: skip
 
 
-def command(name: str, data: str | None) -> list[str]:
+def settings(recipe: Recipe, data: str | None) -> dict[str, Any]:
+    """What training changes of the preset."""
+    return recipe.settings | ({} if recipe.data_setting is None else {recipe.data_setting: data})
+
+
+def command(recipe: Recipe, data: str | None) -> list[str]:
     """What ``gram-ppl`` is called with."""
-    recipe = RECIPES[name]
-    given = [] if recipe.data_setting is None else ["--set", f"{recipe.data_setting}={data}"]
-    return ["train", recipe.task, *recipe.settings, *given]
+    named = [] if recipe.preset == presets.default() else ["--preset", recipe.preset]
+    changed = (["--set", f"{name}={value}"] for name, value in settings(recipe, data).items())
+    return ["train", recipe.task, *named, *chain.from_iterable(changed)]
 
 
 def commit() -> str:
@@ -144,11 +150,7 @@ def pack(name: str, run: Path, data: str | None, out: Path) -> str:
     """Measure a finished run; write its weights, its card and how it is measured. Returns the card's text."""
     recipe = RECIPES[name]
     document = read(run / STATE_FILE)[1]
-    words = command(name, data)
-    values = dict(zip(words[2::2], words[3::2], strict=True))
-    changes = [value for key, value in zip(words[2::2], words[3::2], strict=True) if key == "--set"]
-    changes += [f"fit.updates={values['--updates']}"] if "--updates" in values else []
-    preset = presets.get(recipe.task, values.get("--preset", presets.default()), parsed(changes) | recipe.measured)
+    preset = presets.get(recipe.task, recipe.preset, settings(recipe, data) | recipe.measured)
     parts = presets.build(preset)
     batch = next(parts.task.batches("train", parts.fit["batch_size"], torch.Generator().manual_seed(0)))
     z = parts.model.begin(batch.x, len(batch.x))
@@ -160,11 +162,11 @@ def pack(name: str, run: Path, data: str | None, out: Path) -> str:
     out.mkdir(parents=True, exist_ok=True)
     task = recipe.small(parts.task, out)
     how = Measurement.of(preset)
-    asked = {"task": recipe.task, "preset": values.get("--preset", presets.default())}
+    asked = {"task": recipe.task, "preset": recipe.preset}
     (out / RUN_FILE).write_text(json.dumps(asked | how.described(), indent=1) + "\n", encoding="utf-8")
     found = measure(model, task, task.inputs("test")[: how.held_out], how)
     figures = {key: value for key, value in found.items() if not any(word in key for word in LEFT_OUT)}
-    shown = command(name, data and Path(data).name)
+    shown = command(recipe, data and Path(data).name)
     card = Card(
         about=recipe.about, data=recipe.data, command=f"gram-ppl {shlex.join(shown)}", version=commit(),
         device=f"{torch.get_num_threads()} thread of a {platform.machine()} CPU, shared", seed=0,
@@ -200,7 +202,7 @@ def main(arguments: list[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     run = given.run or Path("runs/pretrained") / given.name
     if not (run / MODEL_FILE).exists():
-        words = [*command(given.name, given.data), "--out", str(run)]
+        words = [*command(RECIPES[given.name], given.data), "--out", str(run)]
         words += ["--resume"] if (run / STATE_FILE).exists() else []
         subprocess.run([sys.executable, "-m", "gram_ppl.cli", *words], check=True)
     print(pack(given.name, run, given.data, given.out or WEIGHTS / given.name))
