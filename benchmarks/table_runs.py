@@ -165,12 +165,10 @@ def _flops_an_update(run: Run, task: Task) -> int:
 def judge(model: Any, task: Task, preset: Preset, system: System, seed: int) -> dict[str, Any]:
     """What a trained model is worth, on the column's test."""
     x, options = task.inputs("test")[: preset.held_out], dict(system.test)
-    steps, select = _test_steps(preset, system), SELECTORS[options.pop("select", "vote")]
-    options.pop("steps", None)
+    select = SELECTORS[options.pop("select", "vote")]
     if x.shape[1]:
-        noise = options.pop("noise", None if preset.temperature == 1.0 else Temperature(preset.temperature))
-        options = {"num_samples": preset.samples, "halt": preset.halt, "retry": preset.retry} | options
-        return gp.metrics.evaluate(model, task, x=x, steps=steps, select=select, noise=noise, **options, seed=seed)
+        return gp.metrics.evaluate(model, task, x=x, select=select, **rolled_out(preset, system, task), seed=seed)
+    steps = _test_steps(preset, system)
     steps = depth(model) if steps is None else steps
     start = time.perf_counter()
     found = measure(model, task, x, replace(Measurement.of(preset), steps=steps), seed=seed)
@@ -179,6 +177,16 @@ def judge(model: Any, task: Task, preset: Preset, system: System, seed: int) -> 
         made = gp.generate(model, num_samples=preset.samples, steps=steps, seed=seed).cpu()
         found |= _quality(task, made, seed)
     return found
+
+
+def rolled_out(preset: Preset, system: System, task: Task) -> dict[str, Any]:
+    """How trajectories of a test run, options of :func:`gram_ppl.rollout`."""
+    options = {name: value for name, value in system.test.items() if name not in ("steps", "select")}
+    noise = options.pop("noise", None if preset.temperature == 1.0 else Temperature(preset.temperature))
+    shared = {"num_samples": preset.samples, "halt": preset.halt, "retry": preset.retry, "noise": noise}
+    if options.pop("symmetric", False):
+        options["symmetries"] = task.symmetries
+    return {"steps": _test_steps(preset, system)} | shared | options
 
 
 def _quality(task: gp.tasks.BinarizedMNIST, made: Tensor, seed: int) -> dict[str, Any]:

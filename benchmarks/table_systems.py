@@ -179,6 +179,7 @@ LAST_WEIGHTS: dict[str, Any] = {"evaluations": 0}
 RECURSION = ("layers", "low_steps", "transitions", "supervision")
 DECIDING: dict[str, Any] = {"block": 4, "transitions": 1, "supervision": 64, "anew": True}
 DECIDED: dict[str, Any] = {**WHOLE, "steps": 256}  # the budget of a trajectory; it ends with its answer
+TURNED: dict[str, Any] = DECIDED | {"symmetric": True, "views": 4}
 LATER = gp.OwnStates(rise=(0.3, 0.8), temperature=1.3)
 OWN: dict[str, Any] = {"lr": 2e-3, "evaluations": 0, "own_states": LATER}
 BRIEF: dict[str, Any] = OWN | {"own_states": replace(LATER, linger=False)}
@@ -204,7 +205,8 @@ SYSTEMS: dict[str, System] = {
     ),
     "VAE": System(matched(models.VAE, guides.Recognition, _bound), test=WHOLE),
     "GRAM": System(gram()),
-    "GRAM, deciding": System(deciding(), test=DECIDED, fit=BRIEF),
+    "GRAM, deciding": System(deciding(certain=0.003), test=TURNED, fit=BRIEF),
+    "answers read once": System(deciding(), test=DECIDED, weights="GRAM, deciding"),
     # Ablations of decisions: one change from the first of them.
     "lost rows linger": System(deciding(), test=DECIDED, fit=OWN),
     "with Gaussian guidance": System(deciding(guides.AmortizedGuide, noise=_preset_noise), test=DECIDED, fit=OWN),

@@ -127,9 +127,9 @@ LAPTOP = tuple(
 DETERMINISTIC = ("Direct, 8 layers", "Direct, 32 layers", "Looped Transformer", "HRM", "TRM")
 GENERATIVE = ("Autoregressive", "MDLM")
 DECISIONS = (
-    "GRAM", "GRAM, deciding", "lost rows linger", "with Gaussian guidance", "random order", "surest first", "keep head",
-    "without contradiction head", "without own states", "loss at every step", "gradient through all steps",
-    "latent carried",
+    "GRAM", "GRAM, deciding", "answers read once", "lost rows linger", "with Gaussian guidance", "random order",
+    "surest first", "keep head", "without contradiction head", "without own states", "loss at every step",
+    "gradient through all steps", "latent carried",
 )  # fmt: skip
 TRM_AT_TEST_TIME = ("TRM, random z_0", "TRM, sampled decoding", "PTRM")
 ABLATIONS = (

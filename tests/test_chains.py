@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from statistics import median
 from typing import Any
 
 import pytest
@@ -10,7 +11,8 @@ from torch import Tensor
 
 import gram_ppl as gp
 from gram_ppl.models import Both, Deciding, Drop, RandomCells
-from gram_ppl.state import Latent
+from gram_ppl.runtime.precision import fast
+from gram_ppl.state import Latent, Symmetry
 
 TASK = gp.tasks.Sudoku((2, 2), (12, 14), num_validation=8, num_test=8)  # few are blank, so that luck suffices
 X = TASK.inputs("test")
@@ -144,6 +146,69 @@ def test_frames_turn_rows_and_turn_them_back() -> None:
     assert out.answered is not None
     assert out.answered.all()
     assert ((X[:, None] == 0) | (out.tokens == X[:, None])).all()
+
+
+def test_an_answer_holds_where_the_mean_of_its_views_does() -> None:
+    """One trajectory at a time: the turns that its answer was read under are the last three, and are read again."""
+    model, generator = small(anew=True, threshold=1.0, supervision=1000), torch.Generator().manual_seed(0)
+    assert model.contradiction is not None
+    torch.nn.init.normal_(model.contradiction.weight, generator=generator)
+
+    def doubt(turn: Symmetry, y: Tensor) -> float:
+        sets = turn.sets(torch.nn.functional.one_hot(y, 5).bool())
+        z = model.begin(turn(X[:1]), 1)._replace(candidates=sets)
+        with torch.no_grad(), fast(X.device):
+            return model.doubt(model(turn(X[:1]), latent=z, steps=2)[0].h).item()
+
+    model.certain = 1.0
+    boards = gp.rollout(model, X[:1], num_samples=20, seed=7, symmetries=TASK.symmetries).tokens[0]
+    some = [doubt(TASK.symmetries(1, generator), y[None]) for y in boards]
+    model.certain = 0.5
+    with torch.no_grad():
+        model.contradiction.bias -= median(some)
+    alone, means = [], []
+    for seed in range(6):
+        turns: list[Symmetry] = []
+
+        def noted(num: int, generator: torch.Generator, turns: list[Symmetry] = turns) -> Symmetry:
+            turns.append(TASK.symmetries(num, generator))
+            return turns[-1]
+
+        out = gp.rollout(model, X[:1], num_samples=1, seed=seed, symmetries=noted, views=3)
+        assert out.answered is not None
+        assert len(turns) == out.steps.item() // 2 + 1  # one turn more is asked for, whether there are any
+        if out.answered.item():
+            doubts = [doubt(turn, out.tokens[0]) for turn in turns[-3:]]
+            means.append(sum(doubts) / 3)
+            alone += doubts
+    assert len(means) > 2
+    assert max(means) < 1e-3 < max(alone)  # one view alone would have refused some
+
+
+def test_what_decided_boards_have_to_be() -> None:
+    turned: dict[str, Any] = {"num_samples": 4, "seed": 3, "symmetries": TASK.symmetries}
+    model = small(anew=True, threshold=1.0, certain=1.0, supervision=400)
+    one, three = (gp.rollout(model, X, **turned, views=views) for views in (1, 3))
+    assert one.answered is not None
+    assert one.answered.all()
+    assert torch.equal(three.steps, one.steps + 2 * model.block)
+    never = gp.rollout(small(anew=True, threshold=1.0, certain=0.0, supervision=100), X, **turned)
+    assert never.answered is not None
+    assert never.restarts is not None
+    assert not never.answered.any()
+    assert (never.restarts > 0).all()
+    with pytest.raises(ValueError, match="views=3 needs symmetries"):
+        gp.rollout(model, X, views=3)
+
+
+def test_views_without_symmetries_are_one() -> None:
+    task = gp.tasks.GraphColoring(4, num_train=5, num_validation=2, num_test=3)
+    encoder = gp.models.NodeTokens()
+    model = Deciding(task.spec, encoder=encoder, width=16, transitions=1, block=2, supervision=64, anew=True)
+    x = task.inputs("test")
+    one, four = (gp.rollout(model, x, num_samples=2, seed=1, symmetries=task.symmetries, views=n) for n in (1, 4))
+    assert torch.equal(one.tokens, four.tokens)
+    assert torch.equal(one.steps, four.steps)
 
 
 def test_from_nothing() -> None:

@@ -83,7 +83,7 @@ def test_train_leaves_everything_in_the_folder(run):
     asked = {"task": "sudoku", "preset": "gram", "updates": 4, "seed": None, "set": settings}
     assert json.loads((run / "run.json").read_text()) == asked | {
         "samples": 3, "steps": 2, "held_out": 500, "temperature": 1.0, "retry": None,
-        "first_answer": False, "symmetric": False,
+        "first_answer": False, "symmetric": False, "views": 1,
         "halt": {"class": "gram_ppl.halt.Never", "arguments": {}},
     }  # fmt: skip
     model, _, task = gp.load(run)

@@ -112,6 +112,18 @@ def test_symmetries_of_sets_are_those_of_tokens() -> None:
     assert torch.equal(excluded(turn.sets(several), turn(y.flip(0))), excluded(several, y.flip(0)))
 
 
+@pytest.mark.parametrize("tokens", ["cells", "rows"])
+def test_symmetries_of_queens_turn_sets_as_they_turn_tokens(tokens: str) -> None:
+    task = gp.tasks.NQueens(6, tokens=tokens)
+    y = task.solutions(task.blank)
+    turn = task.symmetries(len(y), torch.Generator().manual_seed(3))
+    one = torch.nn.functional.one_hot(y, task.spec.vocab_out).bool()
+    assert torch.equal(turn.sets(one).int().argmax(-1), turn(y))
+    assert torch.equal(turn.inverse()(turn(y)), y)
+    assert {*map(tuple, turn(y).tolist())} <= {*map(tuple, y.tolist())}
+    assert turn.cells.unique(dim=0).shape[0] > 1
+
+
 def arguments(**changes: Any) -> dict[str, Any]:
     return {
         "updates": 12,

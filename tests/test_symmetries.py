@@ -38,7 +38,7 @@ def arc(folder: Path) -> ARC:
 class Rigid(NQueens):
     """A task that knows no symmetries."""
 
-    symmetric = Task.symmetric
+    symmetries = Task.symmetries
 
 
 WORLDS: dict[str, Callable[[Path], Task]] = {

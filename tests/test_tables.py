@@ -23,6 +23,7 @@ import overview
 import table_runs
 import table_text
 import tables
+import uniformity
 from table_runs import Run, perform
 from table_systems import SYSTEMS
 
@@ -167,6 +168,23 @@ def test_the_command_makes_the_table_from_the_folders(
     (record,) = json.loads((places["results"] / "table_1_cpu.json").read_text())
     assert record["system"] == "GRAM"
     assert "<!-- table 1 cpu -->" in places["document"].read_text()
+
+
+def test_uniformity_of_each_system_beside_an_ideal_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    column = tables.Column("sudoku", "4×4 Sudoku", tiny("sudoku"), ("accuracy",))
+    monkeypatch.setitem(tables.TABLES, ("1", "cpu"), tables.Table("Tiny", ("GRAM",), (column,), None))
+    document = tmp_path / "document.md"
+    document.write_text("# Results\n")
+    places = {"runs": tmp_path / "runs", "results": tmp_path / "results", "document": document}
+    arguments = ["uniformity.py", *(str(part) for name in places for part in (f"--{name}", places[name]))]
+    monkeypatch.setattr(sys, "argv", [*arguments, "--samples", "20"])
+    uniformity.main()
+    (found,) = json.loads((places["results"] / "uniformity.json").read_text()).values()
+    assert list(found) == ["ideal sampler", *uniformity.COMPARED]
+    assert len({one["inputs"] for one in found.values()}) == 1
+    assert found["ideal sampler"]["accuracy"] == 1
+    assert "| 4×4 Sudoku | MDLM |" in document.read_text()
+    assert (tmp_path / "uniformity_sudoku.png").exists()
 
 
 def test_what_was_written_elsewhere_is_kept_and_not_run_again(

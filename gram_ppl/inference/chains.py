@@ -1,8 +1,8 @@
 """Trajectories of models that decide: each goes on until it has an answer, or begins again at a contradiction.
 
-A trajectory without a contradiction whose tokens are all decided has found its answer; no verifier is asked. One that
-contradicts itself begins again with new noise. One whose budget is spent has no answer. Rows of the batch that are done
-give their place to trajectories that wait for one.
+A trajectory without a contradiction whose tokens are all decided has found its answer; no verifier is asked, but the
+network itself may be, again, under other symmetries. One that contradicts itself begins again with new noise. One whose
+budget is spent has no answer. Rows of the batch that are done give their place to trajectories that wait for one.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..program.poutine import Streams
 from ..runtime.precision import fast
-from ..state import Latent, Rollouts, joined
+from ..state import Latent, Rollouts, Symmetry, joined
 from .options import Options, first_seed
 from .strides import Strides
 
@@ -53,6 +53,8 @@ class Pool:
         self.strides = Strides(program, how, device)
         self.streams = self.strides.drawing(Streams(seed, 0, total, device))
         self.turns = torch.Generator().manual_seed(seed)
+        there = how.symmetries is not None and how.symmetries(1, torch.Generator()) is not None
+        self.views = how.views if there else 1
         self.waiting = torch.arange(total, device=device)
         if how.first_answer:  # a trajectory of each input before the second of any
             self.waiting = self.waiting.view(len(x), -1).T.flatten()
@@ -100,11 +102,7 @@ class Pool:
         """One decision of each row: record answers, begin again at contradictions, drop those that are done."""
         program, rows = self.program, self.rows
         assert self.z is not None
-        before, x = self.z, self.x[self.owner(rows)]
-        turn = None if self.how.symmetries is None else self.how.symmetries(len(rows), self.turns)
-        if turn is not None:
-            turn = turn.to(x.device)
-            before, x = before._replace(candidates=turn.sets(before.sets)), turn(x)
+        x, before, turn = self.turned(rows, self.z)
         self.streams.present = rows
         with fast(x.device), self.streams, self.how.noise or nullcontext():
             z = self.strides(x, before, program.block)
@@ -113,6 +111,8 @@ class Pool:
             tokens = y.base_dist.logits.argmax(dim=-1)
             log_prob = y.base_dist.logits.amax(dim=-1)
             judged = program.judge(z.h)
+            if self.views > 1:
+                answered, wrong = self.again(answered, wrong, program.doubt(z.h))
         self.residual[rows] = (z.h - before.h).square().mean(dim=(1, 2)).sqrt().to(self.residual)
         if judged is not None:
             self.heads = self.log_prob.new_zeros(2, len(self.ran)) if self.heads is None else self.heads
@@ -136,6 +136,36 @@ class Pool:
             stays &= ~self.solved[self.owner(rows)]
         self.rows, self.z = rows[stays], z.rows(stays)
         return done
+
+    def turned(self, rows: Tensor, z: Latent) -> tuple[Tensor, Latent, Symmetry | None]:
+        """Inputs and states of rows under a fresh symmetry of each, as they are without symmetries."""
+        x = self.x[self.owner(rows)]
+        turn = None if self.how.symmetries is None else self.how.symmetries(len(rows), self.turns)
+        if turn is None:
+            return x, z, None
+        turn = turn.to(x.device)
+        return turn(x), z._replace(candidates=turn.sets(z.sets)), turn
+
+    def again(self, answered: Tensor, wrong: Tensor, doubt: Tensor) -> tuple[Tensor, Tensor]:
+        """Answers and contradictions once boards that are decided everywhere have been read under more symmetries.
+
+        Args:
+            answered, wrong: after the first reading, ``[R]`` bool.
+            doubt: its logits of a contradiction, ``[R]``.
+        """
+        assert self.z is not None
+        program = self.program
+        decided = (self.z.sets.sum(dim=-1) == 1).all(dim=-1)
+        rows, z, total = self.rows[decided], self.z.rows(decided), doubt[decided]
+        if not len(rows):
+            return answered, wrong
+        self.streams.present = rows
+        for _ in range(1, self.views):
+            x, turned, _ = self.turned(rows, z)
+            total = total + program.doubt(self.strides(x, turned, program.block).h)
+        self.ran[rows] += (self.views - 1) * program.block
+        holds = (total / self.views).sigmoid() <= program.certain
+        return answered.masked_scatter(decided, holds), wrong.masked_scatter(decided, ~holds)
 
 
 @torch.no_grad()

@@ -33,13 +33,16 @@ class Options:
         first_answer: of models that decide: an input's trajectories all end with the first answer to it.
         symmetries: of models that decide and begin their latent anew: before each decision every row is turned by one
             of these, such as ``task.symmetries``, and turned back.
+        views: of models with a contradiction head, with ``symmetries``: an answer is read under so many of them, and
+            holds if the mean of what the head says finds no contradiction.
         seed: of the noise; drawn from torch's global generator if not given.
         graph: replay supervision steps as a CUDA graph, one for each number of rows in a batch; rows that have halted
             stay in the batch. A warning says why where that can't be. Another backend may stand in for CUDA's.
         shares: processes that share the trajectories. All of them call, with the same seed, and each gets all.
 
     Raises:
-        ValueError: ``num_samples``, ``steps``, ``chunk`` or ``retry`` is less than 1.
+        ValueError: ``num_samples``, ``steps``, ``chunk``, ``retry`` or ``views`` is less than 1; views without
+            symmetries.
     """
 
     num_samples: int = 20
@@ -52,15 +55,18 @@ class Options:
     retry: int | None = None
     first_answer: bool = False
     symmetries: Callable[[int, torch.Generator], Symmetry | None] | None = None
+    views: int = 1
     seed: int | None = None
     graph: bool | Backend = False
     shares: Shares | None = None
 
     def __post_init__(self) -> None:
-        for name in ("steps", "num_samples", "chunk", "retry"):
+        for name in ("steps", "num_samples", "chunk", "retry", "views"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
+        if self.views > 1 and self.symmetries is None:
+            raise ValueError(f"views={self.views} needs symmetries, and there are none")
 
     def depth(self, model: Any) -> int:
         """Supervision steps of a trajectory of this model."""

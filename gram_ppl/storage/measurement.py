@@ -40,6 +40,7 @@ class Measurement:
         retry: supervision steps after which one that has not stopped begins again.
         first_answer: of models that decide: an input's trajectories end with the first answer to it.
         symmetric: of models that decide: every step sees the input under a fresh symmetry of the task.
+        views: symmetries under which such an answer has to hold.
     """
 
     samples: int = 20
@@ -50,6 +51,7 @@ class Measurement:
     retry: int | None = None
     first_answer: bool = False
     symmetric: bool = False
+    views: int = 1
 
     @classmethod
     def of(cls, preset: Measurement) -> Measurement:
@@ -67,7 +69,7 @@ class Measurement:
         try:
             names = [field.name for field in fields(cls) if field.name in run]
             made = cls(**{name: build(run[name], packages=OBJECTS) for name in names})
-            counts = [made.samples, made.held_out, *(n for n in (made.steps, made.retry) if n is not None)]
+            counts = [made.samples, made.held_out, made.views, *(n for n in (made.steps, made.retry) if n is not None)]
             whole = all(type(count) is int and count > 0 for count in counts)
             flags = all(isinstance(flag, bool) for flag in (made.first_answer, made.symmetric))
             if not (whole and flags and isinstance(made.halt.first, int) and callable(made.halt)):
@@ -86,4 +88,4 @@ class Measurement:
         noise = None if self.temperature == 1.0 else Temperature(self.temperature)
         symmetries = task.symmetries if self.symmetric else None
         found = {"steps": self.steps, "halt": self.halt, "retry": self.retry, "noise": noise}
-        return found | {"first_answer": self.first_answer, "symmetries": symmetries}
+        return found | {"first_answer": self.first_answer, "symmetries": symmetries, "views": self.views}

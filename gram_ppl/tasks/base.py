@@ -134,9 +134,14 @@ class Task(metaclass=_TaskMeta):
         """Each input under a random symmetry of the rules, and the way back for its answers.
 
         ``[B, L_in] -> [B, L_in]``, and ``undo``: ``[B, L_out] -> [B, L_out]``, which maps the solutions of each new
-        input one-to-one onto those of the old one. Both are the identity unless the task has symmetries.
+        input one-to-one onto those of the old one. Those of :meth:`symmetries`; the identity without them.
         """
-        return x, lambda y: y
+        turn = self.symmetries(len(x), generator)
+        if turn is None:
+            return x, lambda y: y
+        turn = turn.to(x.device)
+        back = turn.inverse()
+        return turn(x), lambda y: back(y)
 
     def symmetries(self, num: int, generator: torch.Generator) -> Symmetry | None:
         """Random symmetries that map inputs, answers and sets of tokens alike; None unless the task has such."""

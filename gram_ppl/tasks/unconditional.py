@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ..state import Batch
+from ..state import Batch, Symmetry
 from .base import Task, check_tokens
 from .holdout import AFRESH, split_of
 from .scene import Scene
@@ -51,6 +51,10 @@ class Unconditional(Task):
     def completion(self, x: Tensor, candidates: Tensor, seed: int) -> Tensor | None:
         """See :meth:`Task.completion`: a complete board, as the task draws it."""
         return self.task.completion(self._blank(x, board=True), candidates, seed)
+
+    def symmetries(self, num: int, generator: torch.Generator) -> Symmetry | None:
+        """Those of the task."""
+        return self.task.symmetries(num, generator)
 
     def violations(self, x: Tensor, y: Tensor) -> Tensor:
         """Violations of the rules, ``[..., 0], [..., L_out] -> [...]`` int64."""

@@ -6,14 +6,14 @@ these solutions. 85 % of the different inputs are for training and validation, t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import count
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from ...state import Batch
+from ...state import Batch, Symmetry
 from ..base import Spec, Task, check_pair, check_tokens
 from ..boards import symmetries
 from ..holdout import split_of
@@ -194,24 +194,21 @@ class NQueens(Task):
             changed = changed + (~queens & (y != EMPTY)).sum(-1)
         return attacks.long() + changed
 
-    def symmetric(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    def symmetries(self, num: int, generator: torch.Generator) -> Symmetry:
         """The 8 rotations and reflections; in ``"rows"`` the 4 under which rows stay rows.
 
         There any tokens have an image. A quarter turn makes columns of rows, and a wrong answer may have two queens in
         a column.
         """
-        n = self.side
+        n, names = self.side, torch.arange(self.spec.vocab_out).expand(num, -1)
         if self._cells:
             kept = symmetries((n, n))
-            cells = kept[torch.randint(len(kept), (len(x),), generator=generator)].to(x.device)
-            return x.gather(1, cells), lambda y: y.gather(1, cells.argsort(1))
-        upside, mirrored = torch.randint(2, (2, len(x), 1), generator=generator).bool().to(x.device)
-
-        def flip(tokens: Tensor) -> Tensor:
-            tokens = torch.where(upside, tokens.flip(1), tokens)
-            return torch.where(mirrored & (tokens != self._unknown), n + 1 - tokens, tokens)
-
-        return flip(x), flip
+            return Symmetry(kept[torch.randint(len(kept), (num,), generator=generator)], names)
+        upside, mirrored = torch.randint(2, (2, num, 1), generator=generator).bool()
+        row = torch.arange(n)
+        return Symmetry(
+            torch.where(upside, row.flip(0), row), torch.where(mirrored & (names > 0), n + 1 - names, names)
+        )
 
     # Text and pictures
 

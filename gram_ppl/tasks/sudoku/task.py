@@ -239,14 +239,8 @@ class Sudoku(Task):
         changed = (x != 0) & (x != y)
         return 3 * n * n - present + changed.sum(-1)
 
-    def symmetric(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-        """Digits renamed; rows, columns, bands and stacks permuted; transposed where boxes are square."""
-        symmetry = self.symmetries(len(x), generator).to(x.device)
-        inverse = symmetry.inverse()
-        return symmetry(x), lambda y: inverse(y)
-
     def symmetries(self, num: int, generator: torch.Generator) -> Symmetry:
-        """See :meth:`Task.symmetries`: those of :meth:`symmetric`."""
+        """Digits renamed; rows, columns, bands and stacks permuted; transposed where boxes are square."""
         return random_symmetries(self.box, num, generator)
 
     # Text

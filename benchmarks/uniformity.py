@@ -1,0 +1,104 @@
+"""Whether samples follow the posterior, system by system: of an input with several solutions it is uniform over them.
+
+    python benchmarks/uniformity.py
+
+Takes the trained runs of table 1 at the cpu scale, and makes those that are missing. Each input is one test: χ² of its
+answers that hold against even draws. Of an ideal sampler 1 % are rejected at the level of 1 %; how far that strays by
+chance shows the row of an ideal sampler that draws as many answers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from table_runs import Run, perform, rolled_out
+from table_systems import SYSTEMS
+from table_text import insert, markdown
+from tables import DOCUMENT, RESULTS, ROOT, TABLES
+
+import gram_ppl as gp
+from gram_ppl.evaluation.uniformity import LEVEL, even
+from gram_ppl.reporting.pictures import draw_uniformity
+
+COMPARED = ("Autoregressive", "MDLM", "GRAM", "GRAM, deciding")
+IDEAL = "ideal sampler"
+
+
+def tested(run: Run, samples: int, inputs: int) -> dict[str, Any]:
+    """Train what is not trained; its uniformity on test inputs."""
+    perform(run)
+    task = run.preset.world(**{"seed": run.seed} | run.preset.task)
+    model, _, _ = gp.load(run.weights, task=task)
+    options = rolled_out(run.preset, SYSTEMS[run.system], task) | {"num_samples": samples}
+    return gp.uniformity(model, task, task.inputs("test")[:inputs], **options, seed=run.seed)
+
+
+def ideal(run: Run, samples: int, inputs: int, most: int = 50, draws: int = 999) -> dict[str, Any]:
+    """Even draws from the solutions of the same inputs."""
+    task = run.preset.world(**{"seed": run.seed} | run.preset.task)
+    sizes = [len(task.solutions(x)) for x in task.inputs("test")[:inputs]]
+    sizes = [size for size in sizes if 2 <= size <= most]
+    generator = torch.Generator().manual_seed(run.seed)
+    drawn = (torch.randint(size, (samples,), generator=generator).bincount(minlength=size) for size in sizes)
+    found = [even(counts, draws, generator) for counts in drawn]
+    values = [value for value, _ in found]
+    return {
+        "inputs": len(sizes),
+        "num_samples": samples,
+        "accuracy": 1.0,
+        "rejected": sum(value < LEVEL for value in values) / len(values),
+        "excess": sum(ratio for _, ratio in found) / len(values),
+        "p_values": values,
+    }
+
+
+def table(found: dict[str, dict[str, dict[str, Any]]]) -> str:
+    """A row for each system and task."""
+    header = ("", "", "inputs", "answers each", "that hold", "rejected at 1 %", "χ² ÷ its expectation")
+    rows = [
+        [title, system, f"{one['inputs']}", f"{one['num_samples']}", f"{one['accuracy']:.3f}", f"{one['rejected']:.3f}",
+         f"{one['excess']:.2f}"]
+        for title, systems in found.items() for system, one in systems.items()
+    ]  # fmt: skip
+    return markdown(header, rows)
+
+
+def main() -> None:
+    """All systems on all tasks."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--samples", type=int, default=200, help="answers to each input")
+    parser.add_argument("--inputs", type=int, default=200, help="test inputs; those with 2 to 50 solutions count")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--teraflop", type=float, help="of training a run; table 1's if not given")
+    parser.add_argument("--column", action="append", help="only this task, by the name of its folder; repeat")
+    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "tables" / "cpu", help="folder of the runs")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--document", type=Path, default=DOCUMENT)
+    given = parser.parse_args()
+    whole = TABLES["1", "cpu"]
+    budget = given.teraflop or whole.teraflop
+    path = given.results / "uniformity.json"
+    found: dict[str, dict[str, dict[str, Any]]] = json.loads(path.read_text()) if path.exists() else {}
+    for column in whole.columns:
+        if given.column and column.name not in given.column:
+            continue
+        run = Run(given.runs, column.name, column.preset, IDEAL, given.seed, budget)
+        systems = {IDEAL: ideal(run, given.samples, given.inputs)}
+        for name in COMPARED:
+            systems[name] = tested(replace(run, system=name), given.samples, given.inputs)
+            print(column.title, name, {key: one for key, one in systems[name].items() if key != "p_values"}, flush=True)
+        found[column.title] = systems
+        given.results.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        draw_uniformity(systems, given.document.parent / f"uniformity_{column.name}.png")
+    old = given.document.read_text(encoding="utf-8")
+    given.document.write_text(insert(old, "uniformity", table(found)), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
