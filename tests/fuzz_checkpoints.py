@@ -15,6 +15,7 @@ import struct
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -152,7 +153,7 @@ class Fuzz:
         self.use("deep or long description", name)
 
 
-def leaves(thing):
+def leaves(thing: Any) -> Iterator[tuple[Any, Any]]:
     """Every place in a JSON document, as what holds it and the key there."""
     for key, value in thing.items() if isinstance(thing, dict) else enumerate(thing):
         yield thing, key

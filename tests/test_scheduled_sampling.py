@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,7 @@ from gram_ppl.runtime import precision
 from gram_ppl.training.scheduled_sampling import Redraw
 from gram_ppl.training.trainer import Trainer
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from processes import kind
+from .processes import kind
 
 SETTINGS: dict[str, Any] = {
     "updates": 12, "batch_size": 8, "evaluations": 2, "checkpoint_every": 3, "scheduled_sampling": 0.5,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -44,7 +46,7 @@ def test_inputs_have_no_tokens(task: gp.tasks.Unconditional) -> None:
         task.parse("1...")
 
 
-def test_trains_saves_and_generates(task: gp.tasks.Unconditional, tmp_path) -> None:
+def test_trains_saves_and_generates(task: gp.tasks.Unconditional, tmp_path: Path) -> None:
     model = gp.models.GRAM(task.spec, width=16, supervision=2, transitions=1)
     guide = gp.guides.AmortizedGuide(model)
     history = gp.fit(model, guide, task, updates=4, batch_size=4, out=tmp_path, progress=False, evaluations=1)
