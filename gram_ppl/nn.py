@@ -174,7 +174,7 @@ class Attention:
         relations: Tensor | None,
         per_example: int = 0,
         seen: Tensor | None = None,
-    ) -> nn.Module:
+    ) -> AttentionMixer:
         """The module for ``[..., length, width]``, relations ``[R, length, length]`` and R' more of each example.
 
         ``seen [length, length]`` bool: which tokens (columns) each token (row) may read, all if not given.

@@ -131,9 +131,9 @@ class Recursive(Program):
         super().__init__()
         self.spec = spec
         self.width = width
+        self.heads: Heads | None = heads
         self.transitions = transitions
         self.supervision = supervision
-        self.heads = heads
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.encoder = encoder.build(spec, width, registers, positions)
