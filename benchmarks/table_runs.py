@@ -169,8 +169,9 @@ def judge(model: Any, task: Task, preset: Preset, system: System, seed: int) -> 
     options.pop("steps", None)
     if x.shape[1]:
         noise = options.pop("noise", None if preset.temperature == 1.0 else Temperature(preset.temperature))
-        options = {"num_samples": preset.samples, "halt": preset.halt, "retry": preset.retry} | options
-        return gp.metrics.evaluate(model, task, x=x, steps=steps, select=select, noise=noise, **options, seed=seed)
+        usual: dict[str, Any] = {"num_samples": preset.samples, "halt": preset.halt, "retry": preset.retry}
+        asked = usual | options
+        return gp.metrics.evaluate(model, task, x=x, steps=steps, select=select, noise=noise, **asked, seed=seed)
     steps = depth(model) if steps is None else steps
     start = time.perf_counter()
     found = measure(model, task, x, replace(Measurement.of(preset), steps=steps), seed=seed)

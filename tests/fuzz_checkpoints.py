@@ -64,7 +64,7 @@ class Fuzz:
 
     def fit(self, resume: bool, **more: Any) -> None:
         model = gp.models.GRAM(self.task.spec, width=8, mixer=gp.nn.Attention(heads=2, rope=True))
-        options = {"updates": 4, "batch_size": 8, "evaluations": 2, "heads_every": 2, "progress": False}
+        options: dict[str, Any] = {"updates": 4, "batch_size": 8, "evaluations": 2, "heads_every": 2, "progress": False}
         gp.fit(model, gp.guides.AmortizedGuide(model), self.task, out=self.folder, resume=resume, **options, **more)
 
     def use(self, kind: str, name: str, harmless: bool = False) -> None:

@@ -39,6 +39,7 @@ def test_what_is_loaded_is_what_was_saved(task: gp.tasks.Sudoku, folder: Path) -
     assert all(torch.equal(state[key], stored[key]) for key in state)
     assert type(guide) is gp.guides.EveryTransition
     assert guide.model is model
+    assert isinstance(model, gp.models.GRAM)
     assert model.config["mixer"] == gp.nn.Attention(heads=2, rope=True)
     assert model.noise == gp.models.ZeroMeanNoise(scale=0.2)
     assert torch.equal(same_task.inputs("test"), task.inputs("test"))
@@ -115,7 +116,7 @@ def test_every_flipped_bit_and_every_truncation_is_found(folder: Path, data: st.
         damaged = bytearray(whole)
         damaged[data.draw(st.integers(0, len(whole) - 1))] ^= 1 << data.draw(st.integers(0, 7))
     else:
-        damaged = whole[: data.draw(st.integers(0, len(whole) - 1))]
+        damaged = bytearray(whole)[: data.draw(st.integers(0, len(whole) - 1))]
     path.write_bytes(damaged)
     with pytest.raises(gp.CheckpointError, match=re.escape(str(path))):
         checkpoint.read(path)

@@ -49,7 +49,7 @@ def fit(task: gp.tasks.Sudoku, out: Path | None = None, resume: bool = False, **
     return gp.fit(model, guide, task, out=out, resume=resume, **SETTINGS | changes)
 
 
-def at_update(number: int, act: Callable[[], object]) -> dict[str, Callable[[Trainer], None]]:
+def at_update(number: int, act: Callable[[], object]) -> dict[str, Any]:
     """A hook: ``act()`` before one update, counted from 0; once, so that a resumed run is left alone."""
     pending = [number]
 
@@ -86,6 +86,11 @@ def uninterrupted(task: gp.tasks.Sudoku, tmp_path_factory: pytest.TempPathFactor
 
 def handlers() -> list[Any]:
     return [signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)]
+
+
+def twice(signum: signal.Signals) -> None:
+    signal.raise_signal(signum)
+    signal.raise_signal(signum)
 
 
 # Signals --------------------------------------------------------------------------------------------------------------
@@ -127,13 +132,13 @@ def test_a_second_interrupt_stops_at_once_and_a_second_termination_changes_nothi
     task: gp.tasks.Sudoku, tmp_path: Path
 ) -> None:
     before = handlers()
-    hook = at_update(7, lambda: [signal.raise_signal(signal.SIGINT) for _ in range(2)])
+    hook = at_update(7, partial(twice, signal.SIGINT))
     with pytest.raises(KeyboardInterrupt) as stopped:
         fit(task, tmp_path, **hook)
     assert not isinstance(stopped.value, interrupt.Stopped)
     assert handlers() == before
     assert checkpoint.read(tmp_path / STATE_FILE)[1]["update"] == 5
-    hook = at_update(7, lambda: [signal.raise_signal(signal.SIGTERM) for _ in range(2)])
+    hook = at_update(7, partial(twice, signal.SIGTERM))
     with pytest.raises(interrupt.Stopped, match="after update 8"):
         fit(task, tmp_path, resume=True, **hook)
 
@@ -157,7 +162,12 @@ def test_ignored_signals_stay_ignored(task: gp.tasks.Sudoku, uninterrupted: Path
 
 def test_other_threads_train_without_handlers(task: gp.tasks.Sudoku, uninterrupted: Path, tmp_path: Path) -> None:
     before, during = handlers(), []
-    thread = threading.Thread(target=lambda: (fit(task, tmp_path), during.extend(handlers())))
+
+    def train() -> None:
+        fit(task, tmp_path)
+        during.extend(handlers())
+
+    thread = threading.Thread(target=train)
     thread.start()
     thread.join()
     assert during == before
@@ -263,8 +273,8 @@ def wait_for(path: Path, process: subprocess.Popen[Any]) -> None:
 def test_a_process_that_is_terminated_ends_with_143(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "gram_ppl.cli", "train", "sudoku", "--updates", "2000", "--out", "run", *TINY]
     command += ["--set", "fit.evaluations=0"]
-    options = {"cwd": tmp_path, "env": ENVIRONMENT, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
-    process = subprocess.Popen(command, text=True, **options)
+    pipes: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command, cwd=tmp_path, env=ENVIRONMENT, **pipes)
     wait_for(tmp_path / "run" / STATE_FILE, process)
     process.terminate()
     _, said = process.communicate(timeout=60)
@@ -313,7 +323,7 @@ class Forks:
 
     def __init__(self, updates: int) -> None:
         self.updates = updates
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         self.server = subprocess.Popen([sys.executable, "-c", FORKS], env=ENVIRONMENT, text=True, **pipes)
 
     def __enter__(self) -> Self:
@@ -323,10 +333,12 @@ class Forks:
         self.server.communicate()
 
     def said(self) -> str:
-        return self.server.stdout.readline().strip()
+        assert self.server.stdout is not None
+        return str(self.server.stdout.readline()).strip()
 
     def start(self, folder: Path) -> int:
         """The number of the process, which has just done its first update."""
+        assert self.server.stdin is not None
         self.server.stdin.write(f"{folder} {self.updates} {(folder / STATE_FILE).exists()}\n")
         self.server.stdin.flush()
         first, second = self.said(), self.said()
@@ -376,10 +388,11 @@ with locked(sys.argv[1]):
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
+def held(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Another process that trains in the folder."""
     process = subprocess.Popen([sys.executable, "-c", HOLD, str(folder)], env=ENVIRONMENT, stdout=subprocess.PIPE)
     try:
+        assert process.stdout is not None
         assert process.stdout.readline() == b"holds\n"
         yield process
     finally:
@@ -436,7 +449,8 @@ def test_a_thread_may_lock_again_and_another_may_not(task: gp.tasks.Sudoku, tmp_
 
 def test_what_killed_processes_left_half_written_is_removed(tmp_path: Path) -> None:
     left, other = tmp_path / ".state.safetensors.4711.tmp", tmp_path / "notes.tmp"
-    left.touch(), other.touch()
+    left.touch()
+    other.touch()
     with held(tmp_path), pytest.raises(run_folder.FolderInUse), run_folder.locked(tmp_path):
         pass
     left.touch()  # the one that holds it did remove it
@@ -595,7 +609,7 @@ LOADABLE = {
     "LoopedTransformer": lambda spec: gp.models.LoopedTransformer(spec, width=8),
     "TRM": lambda spec: gp.models.TRM(spec, width=8),
 }
-ENCODERS = {
+ENCODERS: dict[str, tuple[gp.tasks.Task, Any]] = {
     "NodeTokens": (gp.tasks.GraphColoring(n=5, num_train=20, num_validation=2, num_test=2), gp.models.NodeTokens()),
     "Patches": (gp.tasks.BinarizedMNIST(num_validation=2, num_test=2), gp.models.Patches(patch=4, channels=8)),
 }
@@ -605,17 +619,14 @@ ENCODERS = {
 def test_whole_files_load_bit_for_bit_and_leave_the_generator_alone(
     task: gp.tasks.Sudoku, tmp_path: Path, name: str
 ) -> None:
-    if name in ENCODERS:
-        task, encoder = ENCODERS[name]
-        model = gp.models.GRAM(task.spec, width=8, encoder=encoder)
-    else:
-        model = LOADABLE[name](task.spec)
+    world, encoder = ENCODERS.get(name, (task, None))
+    model: Any = gp.models.GRAM(world.spec, width=8, encoder=encoder) if encoder else LOADABLE[name](world.spec)
     noisy = hasattr(model, "guidance")
     guide = gp.guides.AmortizedGuide(model) if noisy else gp.guides.Empty(model)
     with torch.no_grad():
         for tensor in [*model.parameters(), *guide.parameters()]:
             tensor.normal_()
-    gp.save(tmp_path, model, guide, task)
+    gp.save(tmp_path, model, guide, world)
     torch.manual_seed(3)
     state = torch.get_rng_state()
     again, its_guide, _ = gp.load(tmp_path)
@@ -623,7 +634,7 @@ def test_whole_files_load_bit_for_bit_and_leave_the_generator_alone(
     for one, other in ((model, again), (guide, its_guide)):
         pairs = zip([*one.parameters(), *one.buffers()], [*other.parameters(), *other.buffers()], strict=True)
         assert all(torch.equal(a, b) and a.device == b.device for a, b in pairs)
-    x = task.inputs("test")
+    x = world.inputs("test")
     answers = (gp.rollout(m, x, num_samples=2, steps=2, seed=1).tokens for m in (model, again))
     assert torch.equal(*answers)
 

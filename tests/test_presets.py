@@ -68,6 +68,7 @@ def test_settings_reach_the_objects_and_leave_the_preset_alone() -> None:
     task, model, *_ = presets.build(preset)
     assert set((task.inputs("test") > 0).sum(-1).tolist()) <= set(range(4, 9))
     assert task.clues == (5, 6)
+    assert isinstance(model.noise, gp.models.LearnedNoise)
     assert (model.noise.scale, model.config["mixer"].heads, model.width) == (0.5, 2, 16)
     assert (preset.beta(1.0), preset.fit["lr"], preset.steps) == (2, 1, 8)
     assert repr(presets.PRESETS) == before

@@ -56,7 +56,7 @@ def terminated(after: float = 0.2) -> Iterator[Callable[[], None]]:
 
 def forever(*_: object) -> None:
     """Hundreds of calls, as of a compiler, in the middle of something."""
-    for _ in range(600):
+    for _call in range(600):
         time.sleep(0.1)
 
 
@@ -114,7 +114,7 @@ def test_the_measurement_at_the_end_of_train_stops_and_is_made_again(
     options = ["train", "sudoku", "--updates", "2", "--out", str(tmp_path), "--json"]
     options += [text for setting in settings for text in ("--set", setting)]
     with terminated(1.0) as start:
-        hook = {"before_update": lambda run: start() if run.update == 1 else None}
+        hook: dict[str, Any] = {"before_update": lambda run: start() if run.update == 1 else None}
         monkeypatch.setattr("gram_ppl.cli.training.fit", partial(gp.fit, **hook))
         stopped = CliRunner().invoke(app, [*options, "--set", "samples=1000000"])
     monkeypatch.setattr("gram_ppl.cli.training.fit", gp.fit)
@@ -147,7 +147,7 @@ def ends(process: subprocess.Popen[str], said: str) -> None:
 def test_a_process_that_compiles_ends(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "gram_ppl.cli", "train", "sudoku", "--updates", "9", "--out", "run"]
     command += ["--set", "fit.compile=true"]
-    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    pipes: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
     cold = ENVIRONMENT | {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
     process = subprocess.Popen(command, cwd=tmp_path, env=cold, **pipes)
     deadline = time.monotonic() + 120
@@ -168,7 +168,8 @@ with interrupt.prompt(grace=0.5), interrupt.resumable("nowhere"):
 
 
 def test_a_process_ends_that_does_not_come_to_python(tmp_path: Path) -> None:
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     process = subprocess.Popen([sys.executable, "-c", DEAF], cwd=tmp_path, env=ENVIRONMENT, **pipes)
+    assert process.stdout is not None
     assert process.stdout.readline() == "deaf\n"
     ends(process, "s after SIGTERM; the last checkpoint is whole\n")

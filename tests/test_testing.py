@@ -111,6 +111,8 @@ class NoUndo(LatinSquare):
 
 
 class WrongLeaves(LatinSquare):
+    spec: Spec
+
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
         self.spec = self.spec._replace(leaves=torch.eye(self.n + 1, dtype=torch.bool))
@@ -158,7 +160,7 @@ def test_the_task_of_the_example() -> None:
 
 SPEC = Spec(6, 4, 6, 5)
 TASK = LatinSquare(**SMALL)
-SIZE = {"width": 16}
+SIZE: dict[str, Any] = {"width": 16}
 SYSTEMS: dict[str, tuple[Any, Any, Any]] = {
     "GRAM": (lambda: models.GRAM(SPEC, transitions=2, **SIZE), gp.guides.AmortizedGuide, None),
     "every transition": (lambda: models.GRAM(TASK.spec, **SIZE), gp.guides.EveryTransition, None),
@@ -238,6 +240,7 @@ class Idle(gp.Guide):
 
 class NeedsNothing(gp.Guide):
     def forward(self, x: Tensor | None = None, y: Tensor | None = None, **options: Any) -> Any:
+        assert x is not None
         return super().forward(x, torch.ones(len(x), 6, dtype=torch.long) if y is None else y, **options)
 
     def posterior(self, u: Tensor, y: Tensor, prior: TorchDistribution) -> TorchDistribution:

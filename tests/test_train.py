@@ -81,9 +81,12 @@ def test_heads_are_trained_beside_the_model(task: gp.tasks.Sudoku, tmp_path: Pat
     model, guide = tiny(task)
     gp.fit(model, guide, task, updates=4, batch_size=8, heads_every=2, evaluations=1, progress=False, out=tmp_path)
     fresh = Heads(model.width).state_dict()
+    assert model.heads is not None
     assert all(not torch.equal(value, fresh[key]) for key, value in model.heads.state_dict().items())
     loaded, _, _ = gp.load(tmp_path)
     out, again = (gp.rollout(m, task.inputs("test")[:4], num_samples=2, seed=1) for m in (model, loaded))
+    assert out.value is not None
+    assert again.value is not None
     assert torch.equal(out.value, again.value)
 
 
@@ -93,7 +96,7 @@ def test_killed_in_mid_run_then_resumed_bit_for_bit(tmp_path: Path) -> None:
         return [sys.executable, str(ROOT / "examples" / "sudoku_svi.py"), *options, *folder]
 
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    run = {"cwd": tmp_path, "env": environment, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    run: dict[str, Any] = {"cwd": tmp_path, "env": environment, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
     subprocess.run(command("--out", "whole"), check=True, **run)
     killed = subprocess.Popen(command("--out", "cut"), **run)
     deadline = time.monotonic() + 120
@@ -102,6 +105,7 @@ def test_killed_in_mid_run_then_resumed_bit_for_bit(tmp_path: Path) -> None:
     killed.send_signal(signal.SIGKILL)
     assert killed.wait() == -signal.SIGKILL
     assert not (tmp_path / "cut" / "metrics.json").exists()
+    assert killed.stderr is not None
     killed.stderr.close()
     subprocess.run(command("--resume", "cut"), check=True, **run)
     for name in ("model.safetensors", STATE_FILE):
@@ -111,7 +115,7 @@ def test_killed_in_mid_run_then_resumed_bit_for_bit(tmp_path: Path) -> None:
 
 
 def test_resume_refuses_other_settings_and_other_files(task: gp.tasks.Sudoku, tmp_path: Path) -> None:
-    settings = {"batch_size": 8, "progress": False, "out": tmp_path}
+    settings: dict[str, Any] = {"batch_size": 8, "progress": False, "out": tmp_path}
     gp.fit(*tiny(task), task, updates=4, **settings)
     with pytest.raises(gp.CheckpointError, match="updates was 4 and is 8"):
         gp.fit(*tiny(task), task, updates=8, resume=True, **settings)
@@ -131,6 +135,7 @@ def test_rows_move_on_and_the_oldest_group_is_replaced(task: gp.tasks.Sudoku) ->
     fresh = list(islice(task.batches("train", 2, torch.Generator().manual_seed(3)), 8))
     for update in range(5):
         trainer.step()
+        assert trainer.rows.carry is not None
         x = trainer.rows.carry.x.view(4, 2, -1)
         for group in range(4):
             # the first four batches fill the rows, then update u puts batch 3 + u into group u mod 4
@@ -193,7 +198,13 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(
             with torch.no_grad():
                 run.segment.model.guidance.down.weight[0, 0] = bad
 
-    settings = {"updates": 12, "batch_size": 8, "checkpoint_every": 5, "evaluations": 0, "progress": False}
+    settings: dict[str, Any] = {
+        "updates": 12,
+        "batch_size": 8,
+        "checkpoint_every": 5,
+        "evaluations": 0,
+        "progress": False,
+    }
     with pytest.raises(gp.NonFiniteLoss, match=r"update 7.*site 'eps_0_0'.*state.safetensors, update 5"):
         gp.fit(*tiny(task), task, out=tmp_path, before_update=poison, **settings)
     _, document = checkpoint.read(tmp_path / STATE_FILE)
@@ -201,7 +212,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(
 
 
 def test_bad_arguments(task: gp.tasks.Sudoku) -> None:
-    cases = (
+    cases: tuple[tuple[dict[str, Any], str], ...] = (
         ({"batch_size": 6}, "multiple of the model's 4"),
         ({"updates": 0}, "at least 1"),
         ({"heads_every": 0}, "at least 1"),
@@ -214,7 +225,7 @@ def test_bad_arguments(task: gp.tasks.Sudoku) -> None:
 def test_beta_follows_the_updates_and_evaluation_leaves_the_noise_alone(task: gp.tasks.Sudoku) -> None:
     def losses(evaluations: int) -> tuple[list[float], list[float]]:
         objective = gp.SegmentELBO(LogLinear(8.0, 2.0, 0.0, 1.0))
-        settings = {"updates": 10, "batch_size": 8, "evaluations": evaluations, "progress": False}
+        settings: dict[str, Any] = {"updates": 10, "batch_size": 8, "evaluations": evaluations, "progress": False}
         history = gp.fit(*tiny(task), task, objective=objective, **settings)
         return [record.loss for record in history], [record.beta for record in history]
 

@@ -118,7 +118,7 @@ def test_plain_models_change_their_answer_step_by_step() -> None:
 
 def test_a_trajectory_that_halts_stands_still_and_one_that_does_not_begins_again() -> None:
     model, x = gp.models.GRAM(TASK.spec, width=16, noise=gp.models.LearnedNoise(scale=3.0)), TASK.inputs("test")[1]
-    options = {"steps": 6, "halt": gp.halt.Stable(1), "retry": 2}
+    options: dict[str, Any] = {"steps": 6, "halt": gp.halt.Stable(1), "retry": 2}
     data, out = seen(model, x, **options), gp.rollout(model, x[None], num_samples=N, seed=3, **options)
     assert torch.equal(unpacked(data, "tokens", "<u2")[-1], out.tokens[0])
     for k in (1, 3):
@@ -329,7 +329,8 @@ def test_it_fits_a_telephone_and_has_words_for_those_who_do_not_see(
 )  # fmt: skip
 @pytest.mark.parametrize("decides", [True, False])
 def test_every_world_is_drawn(browser: chromium.Browser, tmp_path: Path, task: Task, decides: bool) -> None:
-    x, options = task.inputs("test")[0], {"width": 16, "transitions": 1, "supervision": 4}
+    x = task.inputs("test")[0]
+    options: dict[str, Any] = {"width": 16, "transitions": 1, "supervision": 4}
     model = gp.models.Deciding(task.spec, block=2, **options) if decides else gp.models.GRAM(task.spec, **options)
     data = watched(task, x, list(course(model, x, num_samples=2, seed=0)), None)
     (tmp_path / "page.html").write_text(watch_page("All", "", data), encoding="utf-8")

@@ -14,6 +14,7 @@ from typing import Any
 
 import matplotlib
 import networkx as nx
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -267,8 +268,8 @@ def test_graphs_follow_the_erdos_renyi_law(p: float, source: str) -> None:
     else:
         x = torch.stack([of.from_networkx(nx.gnp_random_graph(4, p, seed=k)) for k in range(num)])
     edges = (graphs == 2).sum(1)
-    code, bits = lambda board: ((board - 1) * bits).sum(1), 2 ** torch.arange(6)
-    counts = code(x).bincount(minlength=64)[code(graphs)]
+    code, other = (((board - 1) * 2 ** torch.arange(6)).sum(1) for board in (x, graphs))
+    counts = code.bincount(minlength=64)[other]
     expected = num * p ** edges.double() * (1 - p) ** (6 - edges.double())
     cell = torch.where(expected < 10, 64, torch.arange(64)).unique(return_inverse=True)[1]  # rare graphs together
     assert p_value(cell.bincount(counts.double()), cell.bincount(expected)) > 1e-6
@@ -565,7 +566,7 @@ def test_draw(y: list[int] | None, red: int, fills: int) -> None:
     of.draw(axes, of.parse("0-1 1-2"), None if y is None else torch.tensor(y))
     assert len(axes.lines) == 2
     assert sum(matplotlib.colors.same_color(line.get_color(), "red") for line in axes.lines) == red
-    assert len({tuple(dots.get_facecolor()[0]) for dots in axes.collections}) == fills
+    assert len({tuple(np.asarray(dots.get_facecolor())[0]) for dots in axes.collections}) == fills
     assert [text.get_text() for text in axes.texts] == ["0", "1", "2", "3"]
     png = io.BytesIO()
     FigureCanvasAgg(figure).print_png(png)

@@ -7,6 +7,7 @@ import itertools
 import json
 import re
 from collections import Counter
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,7 @@ def slow_violations(n: int, tokens: str, x: list[int], y: list[int]) -> int:
     return total
 
 
-def partial_board(draw: st.DrawFn, n: int, tokens: str) -> list[int]:
+def partial_board(draw: Callable[..., Any], n: int, tokens: str) -> list[int]:
     """An input of any origin: a part of a solution, legal or not, or nonsense."""
     kind = draw(st.integers(0, 2))
     some = st.lists(st.integers(0, n), min_size=n, max_size=n)
@@ -175,8 +176,8 @@ def test_inputs_of_all_splits_equal_brute_force(n: int, removed: tuple[int, ...]
     assert test | validation | training == set(completions)
     assert len(training) + len(validation) == round(0.85 * len(completions))
     assert len(test) == len(queens.inputs("test"))
-    for x in list(completions)[:50]:
-        assert rows(queens.solutions(torch.tensor(x))) == completions[x]
+    for board, expected in list(completions.items())[:50]:
+        assert rows(queens.solutions(torch.tensor(board))) == expected
 
 
 @pytest.mark.parametrize("tokens", ENCODINGS)
@@ -393,6 +394,7 @@ def test_the_verifier_runs_where_its_arguments_are(tokens: str) -> None:
 def test_spec_of_cells(n: int) -> None:
     queens = task(n)
     assert queens.spec[:4] == (n * n, 3, n * n, 3)
+    assert queens.spec.relations is not None
     assert queens.spec.relations.shape == (4, n * n, n * n)
     relations = queens.spec.relations.tolist()
     for a, b in itertools.product(range(n * n), repeat=2):
@@ -405,6 +407,7 @@ def test_spec_of_cells(n: int) -> None:
 def test_spec_of_rows(n: int) -> None:
     queens = task(n, "rows")
     assert queens.spec[:4] == (n, n + 1, n, n + 1)
+    assert queens.spec.relations is not None
     assert queens.spec.relations.shape == (n - 1, n, n)
     for i, j in itertools.product(range(n), repeat=2):
         assert queens.spec.relations[:, i, j].nonzero().flatten().tolist() == ([] if i == j else [abs(i - j) - 1])

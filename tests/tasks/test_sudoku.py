@@ -136,6 +136,7 @@ def test_spec(box: tuple[int, int]) -> None:
     (r, c), sudoku = box, task(box)
     n = r * c
     assert sudoku.spec[:4] == (n * n, n + 1, n * n, n + 1)
+    assert sudoku.spec.relations is not None
     assert sudoku.spec.relations.shape == (3, n * n, n * n)
     relations = sudoku.spec.relations.tolist()
     for a, b in itertools.product(range(n * n), repeat=2):
@@ -172,8 +173,8 @@ def test_published_counts() -> None:
     ),
     st.integers(0, 5),
 )
-def test_solutions_equal_brute_force(x: list[int], limit: int) -> None:
-    x = torch.tensor(x)
+def test_solutions_equal_brute_force(board: list[int], limit: int) -> None:
+    x = torch.tensor(board)
     found, expected = task().solutions(x), all_grids()[consistent(x[None])[0]]
     assert found.shape == expected.shape
     assert rows(found) == rows(expected)
@@ -251,9 +252,11 @@ def test_symmetries_keep_validity_and_are_bijections(box: tuple[int, int], seed:
     x, y = sudoku.inputs("test"), sudoku.answers("test")
     assert sudoku.verify(symmetry(x), symmetry(y)).all()
     # units are mapped to units: related cells stay related by the same kind, or rows and columns change places
-    moved = sudoku.spec.relations[:, symmetry.cells[0]][:, :, symmetry.cells[0]]
-    swapped = sudoku.spec.relations[[1, 0, 2]] if box[0] == box[1] else sudoku.spec.relations
-    assert (moved == sudoku.spec.relations).all() or (moved == swapped).all()
+    relations = sudoku.spec.relations
+    assert relations is not None
+    moved = relations[:, symmetry.cells[0]][:, :, symmetry.cells[0]]
+    swapped = relations[[1, 0, 2]] if box[0] == box[1] else relations
+    assert (moved == relations).all() or (moved == swapped).all()
 
 
 @many
@@ -499,7 +502,7 @@ def test_held_out_rows_of_a_file_are_bare_rows_and_training_is_the_rest(tmp_path
     path = small_file(tmp_path / "a.csv")
     known = in_file(path)
     sudoku = Sudoku((2, 2), data=path, num_test=10, num_validation=5, augment=False)
-    held = {}
+    held: dict[Any, Any] = {}
     for split in ("test", "validation"):
         held |= dict(
             zip(map(tuple, sudoku.inputs(split).tolist()), map(tuple, sudoku.answers(split).tolist()), strict=True)
@@ -540,7 +543,7 @@ def test_repeated_rows_are_held_out_together(tmp_path: Path) -> None:
 
 def test_reveal_and_mix(tmp_path: Path) -> None:
     path = small_file(tmp_path / "a.csv", blanks=4)
-    options = {"data": path, "num_test": 5, "num_validation": 5}
+    options: dict[str, Any] = {"data": path, "num_test": 5, "num_validation": 5}
     x, _ = train(Sudoku((2, 2), **options, reveal=(1, 3)), 12_000)
     assert p_uniform((x > 0).sum(1).bincount()[13:]) > 1e-6
     x, y = train(Sudoku((2, 2), (2, 3), **options, mix=0.25), 12_000)
@@ -566,7 +569,7 @@ def test_the_hub_is_asked_only_when_told_to(tmp_path: Path, monkeypatch: pytest.
         return str(path)
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
-    options = {"num_test": 5, "num_validation": 5}
+    options: dict[str, Any] = {"num_test": 5, "num_validation": 5}
     local = Sudoku((2, 2), data=path, **options)
     assert not calls
     hub = Sudoku((2, 2), data="hub:sapientinc/sudoku-extreme/train.csv", **options)
