@@ -168,12 +168,7 @@ class Attention:
     relation_init: float = 5.0
 
     def build(
-        self,
-        width: int,
-        length: int,
-        relations: Tensor | None,
-        per_example: int = 0,
-        seen: Tensor | None = None,
+        self, width: int, length: int, relations: Tensor | None, per_example: int = 0, seen: Tensor | None = None
     ) -> AttentionMixer:
         """The module for ``[..., length, width]``, relations ``[R, length, length]`` and R' more of each example.
 
