@@ -89,8 +89,8 @@ def handlers() -> list[Any]:
 
 
 def twice(signum: signal.Signals) -> None:
-    for _ in range(2):  # Python takes them one by one where a loop turns, and as one where none does
-        signal.raise_signal(signum)
+    signal.raise_signal(signum)
+    signal.raise_signal(signum)
 
 
 # Signals --------------------------------------------------------------------------------------------------------------
