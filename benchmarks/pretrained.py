@@ -51,7 +51,7 @@ def _held_out_rows(task: Any, folder: Path) -> Task:
     for name, x, y in (("example.csv", one.x, one.y), ("held_out.csv", task.inputs("test"), task.answers("test"))):
         rows = ([name, task.line(a), task.line(b), 0] for a, b in zip(x, y, strict=True))
         _write_csv(folder / name, rows)
-    files = {"data": str(folder / "example.csv"), "test_data": str(folder / "held_out.csv")}
+    files: dict[str, Any] = {"data": str(folder / "example.csv"), "test_data": str(folder / "held_out.csv")}
     made = gp.tasks.Sudoku(**files, num_validation=0, num_test=len(task.inputs("test")))
     made.config |= {name: [Path(path).name] for name, path in files.items()}
     return made
@@ -153,9 +153,9 @@ def pack(name: str, run: Path, data: str | None, out: Path) -> str:
     preset = presets.get(recipe.task, recipe.preset, settings(recipe, data) | recipe.measured)
     parts = presets.build(preset)
     batch = next(parts.task.batches("train", parts.fit["batch_size"], torch.Generator().manual_seed(0)))
-    z = parts.model.begin(batch.x, len(batch.x))
-    age = torch.zeros(len(batch.x), dtype=torch.long)
-    each = flops.count(parts.objective(parts.model, parts.guide), *batch, z, age)
+    x, y = batch
+    z, age = parts.model.begin(x, len(x)), torch.zeros(len(x), dtype=torch.long)
+    each = flops.count(parts.objective(parts.model, parts.guide), x, y, z, age)
     model, guide = parts.model, parts.guide
     for made, trained in zip((model, guide), gp.load(run, task=parts.task)[:2], strict=True):
         made.load_state_dict(trained.state_dict())

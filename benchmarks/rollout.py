@@ -204,9 +204,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for name in ("plain", "program", "compiled"):
             ratio = "{median:.2f} ({min:.2f}–{max:.2f})".format(**found[name])
             beside.add_row(sizes, name, f"{found[name]['puzzles_per_second']:.1f}", ratio)
-    for found in (table, beside):
-        if found.row_count:
-            Console().print(found)
+    for part in (table, beside):
+        if part.row_count:
+            Console().print(part)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(document, indent=1) + "\n")
 

@@ -117,7 +117,8 @@ def build(box: tuple[int, int], registers: int, heads: int, D: int, B: int, L: i
     latent = model.initial(B).map(torch.clone)
     elbo = gp.SegmentELBO(beta=BETA, balance=BALANCE)
     ways = {"hand": partial(by_hand, model, guide, x, y, latent)}
-    for name, way in {"program": guide, "two_pass": two_pass(model, guide)}.items():
+    programs: dict[str, Any] = {"program": guide, "two_pass": two_pass(model, guide)}
+    for name, way in programs.items():
         ways[name] = partial(elbo(model, way), x, y, latent=latent)
     return ways, [*model.parameters(), *guide.parameters()]
 

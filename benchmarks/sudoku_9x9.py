@@ -44,6 +44,10 @@ def answered(model: Any, task: Any, x: Tensor, chains: int, rounds: int, seed: i
         seed=seed,
     )  # fmt: skip
     out = found.rollouts
+    assert out.answered is not None
+    assert found.answered is not None
+    assert found.calls is not None
+    assert found.restarts is not None
     right = task.verify(x.to(out.tokens.device)[:, None], out.tokens)
     depth = torch.where(out.answered, out.steps // model.block, rounds + 1)
     first = depth.argmin(dim=1, keepdim=True)

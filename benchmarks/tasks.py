@@ -16,6 +16,7 @@ import platform
 import re
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -96,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         table.add_row(name, f"{found:.3f} s", f"≤ {target:.0f} s", "yes" if found <= target else "NO")
 
     for side, target in QUEENS.items():
-        found, queens = seconds(lambda side=side: gp.tasks.NQueens(side, train_share=1.0, num_validation=0), 3, now)
+        found, queens = seconds(partial(gp.tasks.NQueens, side, train_share=1.0, num_validation=0), 3, now)
         seen = next(queens.batches("train", 40 * INPUTS[side], torch.Generator().manual_seed(0))).x.unique(dim=0)
         assert len(seen) == INPUTS[side], f"{len(seen)} inputs"
         timed(f"build the {side}x{side} queens set", found, target)

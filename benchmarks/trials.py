@@ -60,7 +60,8 @@ def made(name: str, seed: int = 0) -> tuple[Any, Any]:
 
 def step(t: Try, elbo: Any, guide: Any = None, **kwargs: Any) -> Any:
     """A step of SVI."""
-    return SVI(t.model, guide or t.guide, pyro.optim.Adam({"lr": 1e-3}), elbo).step(t.x, t.y, **kwargs)
+    adam = pyro.optim.PyroOptim(torch.optim.Adam, {"lr": 1e-3})
+    return SVI(t.model, guide or t.guide, adam, elbo).step(t.x, t.y, **kwargs)
 
 
 def trained(t: Try) -> Try:

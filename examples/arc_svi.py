@@ -48,13 +48,9 @@ def main(
             return
         if not (only or preset):
             raise ValueError("--only: name one task; a whole set takes --preset paper and a GPU")
-        changes: dict[str, Any] = {
-            "task.root": root,
-            "task.version": version,
-            "task.only": only or None,
-            "fit.updates": updates,
-        }
+        changes: dict[str, Any] = {"task.root": root, "task.version": version, "task.only": only or None}
         changes |= {"task.num_augmentations": augmentations, "model.mixer.relations": relations}
+        changes |= {"fit.updates": updates}
         made = presets.get("arc", preset, changes)
 
         task, model, guide, objective, fit = presets.build(made, seed=seed)

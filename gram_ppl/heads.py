@@ -56,12 +56,7 @@ class Heads(nn.Module, metaclass=Captured):
     """
 
     def __init__(
-        self,
-        width: int,
-        *,
-        hidden: int | None = None,
-        pool: MeanToken | FirstToken = MeanToken(),
-        seed: int = 0,
+        self, width: int, *, hidden: int | None = None, pool: MeanToken | FirstToken = MeanToken(), seed: int = 0
     ) -> None:
         super().__init__()
         self.config: dict[str, Any] = {}

@@ -168,13 +168,8 @@ class Attention:
     relation_init: float = 5.0
 
     def build(
-        self,
-        width: int,
-        length: int,
-        relations: Tensor | None,
-        per_example: int = 0,
-        seen: Tensor | None = None,
-    ) -> nn.Module:
+        self, width: int, length: int, relations: Tensor | None, per_example: int = 0, seen: Tensor | None = None
+    ) -> AttentionMixer:
         """The module for ``[..., length, width]``, relations ``[R, length, length]`` and R' more of each example.
 
         ``seen [length, length]`` bool: which tokens (columns) each token (row) may read, all if not given.

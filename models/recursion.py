@@ -131,9 +131,9 @@ class Recursive(Program):
         super().__init__()
         self.spec = spec
         self.width = width
+        self.heads: Heads | None = heads
         self.transitions = transitions
         self.supervision = supervision
-        self.heads = heads
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.encoder = encoder.build(spec, width, registers, positions)
@@ -192,10 +192,14 @@ class Recursive(Program):
         e, related = self.encoder(x, batch), self.encoder.related(x)
         z = self.begin(x, batch) if latent is None else latent
         with pyro.plate("batch", batch, dim=-1):
-            for n in range(start, start + (self.supervision if steps is None else steps)):
+            for n in self.numbers(start, steps):
                 z = self.step(z, e, related, n)
             y = pyro.sample("y", self.decode(z), obs=y)
         return z, y
+
+    def numbers(self, start: int, steps: int | None) -> range:
+        """The supervision steps that :meth:`forward` runs."""
+        return range(start, start + (self.supervision if steps is None else steps))
 
     def step(self, z: Latent, e: Tensor, related: Tensor | None, n: int) -> Latent:
         """Supervision step n: T transitions."""

@@ -15,6 +15,7 @@ import struct
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,7 @@ class Fuzz:
 
     def fit(self, resume: bool, **more: Any) -> None:
         model = gp.models.GRAM(self.task.spec, width=8, mixer=gp.nn.Attention(heads=2, rope=True))
-        options = {"updates": 4, "batch_size": 8, "evaluations": 2, "heads_every": 2, "progress": False}
+        options: dict[str, Any] = {"updates": 4, "batch_size": 8, "evaluations": 2, "heads_every": 2, "progress": False}
         gp.fit(model, gp.guides.AmortizedGuide(model), self.task, out=self.folder, resume=resume, **options, **more)
 
     def use(self, kind: str, name: str, harmless: bool = False) -> None:
@@ -152,7 +153,7 @@ class Fuzz:
         self.use("deep or long description", name)
 
 
-def leaves(thing):
+def leaves(thing: Any) -> Iterator[tuple[Any, Any]]:
     """Every place in a JSON document, as what holds it and the key there."""
     for key, value in thing.items() if isinstance(thing, dict) else enumerate(thing):
         yield thing, key

@@ -118,8 +118,9 @@ class LinearGaussian(nn.Module):
             charged = index % self.transitions == self.transitions - 1
             s, cov = s @ F + x @ self.E @ H, F.T @ cov @ F
             u, u_cov = s[:, : self.n], cov[: self.n, : self.n]
-            M, offset, sigma = self.M, self.m, self.log_sigma.exp()
-            if guide is not None and guide.acts(charged):
+            M, sigma = self.M, self.log_sigma.exp()
+            offset: Tensor = self.m
+            if y is not None and guide is not None and guide.acts(charged):
                 M, offset, sigma = guide.M, y @ guide.N + guide.m, guide.log_sigma.exp()
             step = torch.eye(2 * self.n).to(x)
             step[: self.n, : self.n] += M
@@ -196,7 +197,7 @@ class ExactGuide(gp.Guide):
         return True
 
     def get_posterior(self, name: str, prior: Any) -> Any:
-        model = self.model
+        model: Any = self.model
         n, t = map(int, name.split("_")[1:])
         u, low, e = (self._infer[key].flatten(1) for key in ("proposal", "low", "e"))
         J, drive, offset, cov = self.future((model.supervision - n) * model.transitions - t - 1)
@@ -206,12 +207,12 @@ class ExactGuide(gp.Guide):
         expected = torch.cat([u + mean, low], dim=1) @ J + e @ drive + offset
         mean = mean + (self._y - expected) @ gain.T
         posterior = dist.MultivariateNormal(mean, self.spread**2 * (variance.diag() - gain @ J_h.T * variance))
-        reshape = dist.transforms.ReshapeTransform((model.n,), model.shape)
+        reshape = dist.transforms.ReshapeTransform(torch.Size((model.n,)), model.shape)
         return dist.TransformedDistribution(posterior, [reshape])
 
     def future(self, transitions: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """J, J_e, c, S when so many transitions are still to come."""
-        model = self.model
+        model: Any = self.model
         F, H = model.matrices()
         J = torch.cat([model.W, torch.zeros_like(model.W)])
         drive, offset, cov = torch.zeros_like(model.W), model.b, (2 * model.log_r).exp().diag()

@@ -17,11 +17,13 @@ from gram_ppl.guides import AmortizedGuide, PriorGuide
 from gram_ppl.models import GRAM
 
 B, N, S, T = 3, 4, 2, 2
+Program = tuple[GRAM, AmortizedGuide]
+Pairs = tuple[torch.Tensor, torch.Tensor]
 TASK = gp.tasks.Sudoku((2, 2), (4, 8), num_validation=4, num_test=B)
 
 
 @pytest.fixture
-def program() -> tuple[GRAM, Any]:
+def program() -> Program:
     model = GRAM(TASK.spec, width=8, transitions=T, supervision=S)
     guide = AmortizedGuide(model)
     for module in (model, guide):
@@ -30,7 +32,7 @@ def program() -> tuple[GRAM, Any]:
 
 
 @pytest.fixture
-def pairs() -> tuple[torch.Tensor, torch.Tensor]:
+def pairs() -> Pairs:
     x = TASK.inputs("test")
     return x, torch.stack([TASK.solutions(row)[0] for row in x])
 
@@ -41,7 +43,7 @@ def group(data: Any, name: str) -> Any:
     return found.to_dataset() if isinstance(found, xarray.DataTree) else found
 
 
-def test_container_is_that_of_the_installed_version(program: Any, pairs: Any) -> None:
+def test_container_is_that_of_the_installed_version(program: Program, pairs: Pairs) -> None:
     data = gp.to_arviz(*program, TASK, *pairs, num_samples=2)
     expected = xarray.DataTree if int(arviz.__version__.split(".")[0]) >= 1 else arviz.InferenceData
     assert isinstance(data, expected)
@@ -49,7 +51,7 @@ def test_container_is_that_of_the_installed_version(program: Any, pairs: Any) ->
     assert len(table) == B * S
 
 
-def test_groups_dimensions_and_coordinates(program: Any, pairs: Any) -> None:
+def test_groups_dimensions_and_coordinates(program: Program, pairs: Pairs) -> None:
     data = gp.to_arviz(*program, TASK, *pairs, num_samples=N)
     per_step = ("chain", "draw", "example", "step")
     for name in ("prior", "posterior"):
@@ -69,7 +71,7 @@ def test_groups_dimensions_and_coordinates(program: Any, pairs: Any) -> None:
     assert np.array_equal(group(data, "observed_data")["y"], pairs[1])
 
 
-def test_prior_holds_the_rollouts_of_its_seed(program: Any, pairs: Any) -> None:
+def test_prior_holds_the_rollouts_of_its_seed(program: Program, pairs: Pairs) -> None:
     found = group(gp.to_arviz(*program, TASK, pairs[0], num_samples=N, seed=5), "prior")
     for step in range(1, S + 1):
         out = gp.rollout(program[0], pairs[0], num_samples=N, steps=step, seed=5)
@@ -81,20 +83,20 @@ def test_prior_holds_the_rollouts_of_its_seed(program: Any, pairs: Any) -> None:
         assert np.array_equal(here["violations"].transpose("example", "draw") == 0, valid)
 
 
-def test_without_answers_there_is_a_prior_alone(program: Any, pairs: Any) -> None:
+def test_without_answers_there_is_a_prior_alone(program: Program, pairs: Pairs) -> None:
     data = gp.to_arviz(*program, TASK, pairs[0], num_samples=2)
     names = set(data.children) if isinstance(data, xarray.DataTree) else set(data.groups())
     assert names == {"prior", "constant_data"}
 
 
-def test_prior_guide_costs_nothing_and_its_weight_is_the_likelihood(program: Any, pairs: Any) -> None:
+def test_prior_guide_costs_nothing_and_its_weight_is_the_likelihood(program: Program, pairs: Pairs) -> None:
     model = program[0]
     stats = group(gp.to_arviz(model, PriorGuide(model), TASK, *pairs, num_samples=N), "sample_stats")
     assert not stats["kl"].any()
     np.testing.assert_allclose(stats["log_weight"], stats["log_likelihood"].sel(step=S), rtol=1e-5)
 
 
-def test_mean_weight_is_likelihood_less_divergence(program: Any, pairs: Any) -> None:
+def test_mean_weight_is_likelihood_less_divergence(program: Program, pairs: Pairs) -> None:
     """ELBO = E[log p(y | h)] − KL, whose parts are estimated apart; 5 standard errors of the difference."""
     stats = group(gp.to_arviz(*program, TASK, *pairs, num_samples=600), "sample_stats").sel(chain=0)
     assert (stats["kl"] >= 0).all()
@@ -106,7 +108,7 @@ def test_mean_weight_is_likelihood_less_divergence(program: Any, pairs: Any) -> 
     assert (abs(stats["log_weight"].mean("draw").values - weights.mean(dim=0).numpy()) < 5 * error**0.5).all()
 
 
-def test_heads_appear_as_probabilities(program: Any, pairs: Any) -> None:
+def test_heads_appear_as_probabilities(program: Program, pairs: Pairs) -> None:
     model, guide = program
     gp.fit_heads(model, TASK, updates=1, batch_size=4, steps=S)
     data = gp.to_arviz(model, guide, TASK, *pairs, num_samples=2)
@@ -115,7 +117,7 @@ def test_heads_appear_as_probabilities(program: Any, pairs: Any) -> None:
             assert ((group(data, name)[head] >= 0) & (group(data, name)[head] <= 1)).all()
 
 
-def test_chunks_and_the_global_generator(program: Any, pairs: Any) -> None:
+def test_chunks_and_the_global_generator(program: Program, pairs: Pairs) -> None:
     state = torch.get_rng_state()
     whole, parts = (gp.to_arviz(*program, TASK, *pairs, num_samples=N, chunk=chunk) for chunk in (None, 4))
     assert torch.equal(torch.get_rng_state(), state)
@@ -125,6 +127,6 @@ def test_chunks_and_the_global_generator(program: Any, pairs: Any) -> None:
 
 
 @pytest.mark.parametrize("y", [torch.zeros(B - 1, 16, dtype=torch.int64), torch.zeros(16, dtype=torch.int64)])
-def test_answers_that_do_not_fit(program: Any, pairs: Any, y: torch.Tensor) -> None:
+def test_answers_that_do_not_fit(program: Program, pairs: Pairs, y: torch.Tensor) -> None:
     with pytest.raises(ValueError, match=r"y must have shape \[B, L_out\] with B = 3"):
         gp.to_arviz(*program, TASK, pairs[0], y)

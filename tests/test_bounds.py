@@ -249,7 +249,7 @@ def test_predictive_answers_as_often_as_rollouts() -> None:
     rows, num = X[:1].expand(200, -1), 2000
     model, _ = tiny(noise=gp.models.LearnedNoise(scale=1.0))
     with torch.no_grad():
-        model.decoder.weight.mul_(1e4)
+        model.get_parameter("decoder.weight").mul_(1e4)
     stock = shares(Predictive(model, num_samples=num // 200)(rows)["y"])
     ours = shares(gp.rollout(model, X[:1], num_samples=10_000).tokens)
     assert (stock > 0.03).sum() > 1

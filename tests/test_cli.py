@@ -6,15 +6,18 @@ import json
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from torch import nn
-from typer.testing import CliRunner
+from pyro.distributions import TorchDistribution
+from torch import Tensor, nn
+from typer.testing import CliRunner, Result
 
 import gram_ppl as gp
 from gram_ppl.cli import app, folders, puzzles, solving
@@ -26,28 +29,28 @@ EIGHTEEN = "1... .... ...2 ...."
 
 
 @pytest.fixture(scope="session")
-def task():
+def task() -> gp.tasks.Sudoku:
     return gp.tasks.Sudoku(box=(2, 2), clues=(4, 8), num_validation=2, num_test=8)
 
 
 @pytest.fixture(autouse=True)
-def wide(monkeypatch):
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.setenv("TERM", "dumb")
 
 
-def call(*arguments, stdin=None):
+def call(*arguments: object, stdin: str | None = None) -> Result:
     return CliRunner().invoke(app, [str(argument) for argument in arguments], input=stdin)
 
 
-def answered(*arguments, stdin=None):
+def answered(*arguments: object, stdin: str | None = None) -> Any:
     """The one JSON document that a command prints."""
     done = call(*arguments, "--json", stdin=stdin)
     assert done.exit_code == 0, done.output
     return json.loads(done.stdout)
 
 
-def refused(*arguments, stdin=None):
+def refused(*arguments: object, stdin: str | None = None) -> str:
     """The one sentence with which a command stops."""
     done = call(*arguments, stdin=stdin)
     assert (done.exit_code, done.stdout) == (2, "")
@@ -56,7 +59,7 @@ def refused(*arguments, stdin=None):
     return done.stderr.removeprefix("error: ").strip()
 
 
-def timeless(metrics):
+def timeless(metrics: dict[str, Any]) -> dict[str, Any]:
     """Without the figures that a clock gives."""
     return {key: value for key, value in metrics.items() if "seconds" not in key}
 
@@ -67,7 +70,7 @@ SETTINGS = ["task.num_test=8", "task.num_validation=2", "model.width=16", "sampl
 
 
 @pytest.fixture(scope="session")
-def run(tmp_path_factory):
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "tiny"
     asked = [part for setting in SETTINGS for part in ("--set", setting)]
     done = call("train", "sudoku", "--preset", "gram", "--updates", 4, "--out", folder, *asked)
@@ -76,7 +79,7 @@ def run(tmp_path_factory):
     return folder
 
 
-def test_train_leaves_everything_in_the_folder(run):
+def test_train_leaves_everything_in_the_folder(run: Path) -> None:
     for name in ("training.png", "examples.png"):
         assert (run / name).read_bytes().startswith(b"\x89PNG")
     settings = {"task.num_test": 8, "task.num_validation": 2, "model.width": 16, "samples": 3, "steps": 2}
@@ -94,7 +97,7 @@ def test_train_leaves_everything_in_the_folder(run):
     assert metrics["updates"] == 4
 
 
-def test_resume_goes_on_with_the_settings_of_the_run(run, tmp_path):
+def test_resume_goes_on_with_the_settings_of_the_run(run: Path, tmp_path: Path) -> None:
     straight = [part for setting in SETTINGS for part in ("--set", setting)]
     folder = tmp_path / "run"
     whole = answered("train", "sudoku", "--preset", "gram", "--updates", 4, "--out", folder, *straight)
@@ -111,7 +114,7 @@ def test_resume_goes_on_with_the_settings_of_the_run(run, tmp_path):
     assert answered("train", "sudoku", "--out", folder, "--resume")["accuracy"] == whole["accuracy"]
 
 
-def test_train_never_overwrites_a_run(run):
+def test_train_never_overwrites_a_run(run: Path) -> None:
     files = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     assert "--resume goes on with it" in refused("train", "sudoku", "--out", run)
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == files
@@ -130,13 +133,15 @@ def test_train_never_overwrites_a_run(run):
         (["sudoku", "--resume"], "there is no run of gram-ppl train to go on with"),
     ],
 )
-def test_train_refuses_before_it_writes(arguments, sentence, tmp_path, monkeypatch):
+def test_train_refuses_before_it_writes(
+    arguments: list[str], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert sentence in refused("train", *arguments)
     assert not list(tmp_path.iterdir())
 
 
-def test_evaluate_is_metrics_evaluate(run):
+def test_evaluate_is_metrics_evaluate(run: Path) -> None:
     found = answered("evaluate", run)
     model, _, task = gp.load(run)
     expected = gp.metrics.evaluate(model, task, num_samples=3, steps=2, seed=0)  # the run's own samples and steps
@@ -161,7 +166,7 @@ SMALL = {
 
 
 @pytest.mark.parametrize("world", SMALL)
-def test_evaluate_measures_as_train_did(world, tmp_path):
+def test_evaluate_measures_as_train_did(world: str, tmp_path: Path) -> None:
     settings = [*SMALL[world], "model.width=16", "samples=3", "held_out=8"]
     settings += ["halt.threshold=0.02"] if world == "queens" else []
     changes = [part for setting in settings for part in ("--set", setting)]
@@ -181,14 +186,16 @@ def test_evaluate_measures_as_train_did(world, tmp_path):
     [("halt", {"class": "os.system", "arguments": {}}), ("halt", "never"), ("temperature", -1.0), ("temperature", "x"),
      ("retry", 0), ("samples", "many"), ("halt", {"class": "gram_ppl.halt.Confident", "arguments": {"at_least": 0}})],
 )  # fmt: skip
-def test_a_run_file_that_does_not_say_how_to_measure(key, value, run, tmp_path):
+def test_a_run_file_that_does_not_say_how_to_measure(
+    key: str, value: dict[str, Any] | float | int | str, run: Path, tmp_path: Path
+) -> None:
     (tmp_path / "model.safetensors").write_bytes((run / "model.safetensors").read_bytes())
     (tmp_path / "run.json").write_text(json.dumps(json.loads((run / "run.json").read_text()) | {key: value}))
     sentence = "the file is damaged: it does not say how to measure"
     assert refused("evaluate", tmp_path) == f"{tmp_path / 'run.json'}: {sentence}"
 
 
-def test_report_names_what_it_wrote(run):
+def test_report_names_what_it_wrote(run: Path) -> None:
     small = ["--samples", 2, "--steps", 2, "--held-out", 3]
     files = [run / "report.md", run / "report.html"]
     assert answered("report", run, *small) == {"folder": str(run), "files": [str(path) for path in files]}
@@ -199,7 +206,7 @@ def test_report_names_what_it_wrote(run):
     assert all(path.stat().st_size > 0 for path in files)
 
 
-def test_what_the_process_prints(run):
+def test_what_the_process_prints(run: Path) -> None:
     """The whole chain, warnings as errors: JSON alone on standard output, nothing on standard error."""
     command = [sys.executable, "-W", "error", "-m", "gram_ppl.cli", "solve", str(run), "--json", "--samples", "2"]
     done = subprocess.run(command, input=f"# mine\n{ONE}\n", capture_output=True, text=True, cwd=run)
@@ -222,16 +229,25 @@ class Sampler(gp.Program):
 
     supervision = 1
 
-    def __init__(self, task, keep=slice(None), spoil=False):
+    def __init__(self, task: gp.tasks.Task, keep: slice = slice(None), spoil: bool = False) -> None:
         super().__init__()
         self.spec, self.task, self.keep, self.spoil = task.spec, task, keep, spoil
         self.heads = None
         self.weight = nn.Parameter(torch.zeros(1))
 
-    def initial(self, batch):
+    def initial(self, batch: int) -> gp.Latent:
         return gp.Latent(*torch.zeros(2, batch, self.spec.len_out, self.spec.vocab_out).unbind())
 
-    def forward(self, x, y=None, *, latent=None, steps=None, start=0):
+    def forward(
+        self,
+        x: Tensor | None = None,
+        y: Tensor | None = None,
+        *,
+        latent: gp.Latent | None = None,
+        steps: int | None = None,
+        start: int = 0,
+    ) -> tuple[gp.Latent, Tensor]:
+        assert x is not None
         with pyro.plate("batch", len(x), dim=-1):
             eps = pyro.sample(f"eps_{start}", dist.Normal(torch.zeros(len(x), 1, 1), 1.0).to_event(2)).flatten()
             share = dist.Normal(0.0, 1.0).cdf(eps).clamp(0, 1 - 1e-6)
@@ -244,22 +260,22 @@ class Sampler(gp.Program):
             y = pyro.sample("y", self.answer(h), obs=y)
         return gp.Latent(h, h), y
 
-    def answer(self, h):
+    def answer(self, h: Tensor) -> TorchDistribution:
         return dist.Categorical(logits=h).to_event(1)
 
 
 @pytest.fixture
-def program(task, monkeypatch):
+def program(task: gp.tasks.Sudoku, monkeypatch: pytest.MonkeyPatch) -> Callable[[Sampler], str]:
     """Puts a program where the commands look for a trained one."""
 
-    def use(model):
+    def use(model: Sampler) -> str:
         monkeypatch.setattr(folders, "load", lambda folder: (model, None, model.task))
         return "folder"
 
     return use
 
 
-def test_solve_golden(task, program):
+def test_solve_golden(task: gp.tasks.Sudoku, program: Callable[[Sampler], str]) -> None:
     done = call("solve", program(Sampler(task)), "-", stdin=f"{ONE}\n{ONE.replace(' ', '')}\n")
     assert done.exit_code == 0, done.output
     board = """\
@@ -274,7 +290,7 @@ verified, score 1.00; 1 different verified answer in 20 samples
     assert done.stdout == f"{ONE}\n{board}{ONE.replace(' ', '')}\n{board}"
 
 
-def test_solve_all_golden(task, program):
+def test_solve_all_golden(task: gp.tasks.Sudoku, program: Callable[[Sampler], str]) -> None:
     done = call("solve", program(Sampler(task)), ONE, "--all")
     assert (
         done.stdout
@@ -290,11 +306,11 @@ def test_solve_all_golden(task, program):
     )
 
 
-def brute_force(puzzle):
+def brute_force(puzzle: str) -> set[tuple[int, ...]]:
     """All solutions of a 4×4 puzzle, by trying every digit: no code of the task."""
     cells = [int(char.replace(".", "0")) for char in puzzle.replace(" ", "")]
 
-    def fill(grid):
+    def fill(grid: list[int]) -> set[tuple[int, ...]]:
         if 0 not in grid:
             return {tuple(grid)}
         k = grid.index(0)
@@ -310,7 +326,9 @@ def brute_force(puzzle):
 
 
 @pytest.mark.parametrize(("puzzle", "number"), [(SIX, 6), (EIGHTEEN, 18), ("1" + "." * 15, 72)])
-def test_solve_all_finds_every_solution(puzzle, number, task, program):
+def test_solve_all_finds_every_solution(
+    puzzle: str, number: int, task: gp.tasks.Sudoku, program: Callable[[Sampler], str]
+) -> None:
     (found,) = answered("solve", program(Sampler(task)), puzzle, "--all", "--samples", 50)["puzzles"]
     assert found["solutions"] == number
     assert found["solutions_exact"]
@@ -322,7 +340,7 @@ def test_solve_all_finds_every_solution(puzzle, number, task, program):
     assert found["samples"] >= number
 
 
-def test_solve_all_stops_at_the_limit_and_says_so(task, program):
+def test_solve_all_stops_at_the_limit_and_says_so(task: gp.tasks.Sudoku, program: Callable[[Sampler], str]) -> None:
     folder = program(Sampler(task, keep=slice(4)))  # two solutions that it never gives
     done = call("solve", folder, SIX, "--all", "--samples", 30, "--max-samples", 100)
     last = "4 of 6 solutions, each verified, in 100 samples, as many as --max-samples allows"
@@ -331,7 +349,7 @@ def test_solve_all_stops_at_the_limit_and_says_so(task, program):
     assert (len(found["answers"]), found["samples"], found["complete"]) == (4, 100, False)
 
 
-def test_a_wrong_answer_is_called_wrong(task, program):
+def test_a_wrong_answer_is_called_wrong(task: gp.tasks.Sudoku, program: Callable[[Sampler], str]) -> None:
     folder = program(Sampler(task, spoil=True))
     assert "NOT verified, score 1.00; 0 different verified answers in 20 samples" in call("solve", folder, ONE).stdout
     assert not answered("solve", folder, ONE)["puzzles"][0]["answers"][0]["verified"]
@@ -339,7 +357,7 @@ def test_a_wrong_answer_is_called_wrong(task, program):
     assert (found["answers"], found["solutions"], found["complete"]) == ([], 1, False)
 
 
-def test_solve_all_counts_colourings_by_their_canonical_form(program):
+def test_solve_all_counts_colourings_by_their_canonical_form(program: Callable[[Sampler], str]) -> None:
     graphs = gp.tasks.GraphColoring(4, p=0.3, num_train=20, num_validation=1, num_test=1)
     (found,) = answered("solve", program(Sampler(graphs)), "0-1 1-2 2-3", "--all")["puzzles"]
     assert (found["solutions"], len(found["answers"]), found["complete"]) == (
@@ -349,7 +367,9 @@ def test_solve_all_counts_colourings_by_their_canonical_form(program):
     )  # 24 colourings of a path / 3!
 
 
-def test_a_puzzle_without_known_solution(task, program, monkeypatch):
+def test_a_puzzle_without_known_solution(
+    task: gp.tasks.Sudoku, program: Callable[[Sampler], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(solving, "count", lambda task, x: (0, True))  # as ARC's, where the answer is kept back
     done = call("solve", program(Sampler(task)), ONE, "--all")
     assert done.stdout.splitlines()[-2] == "no solution of it is known: no answer can be verified"
@@ -357,13 +377,13 @@ def test_a_puzzle_without_known_solution(task, program, monkeypatch):
     assert "not to be verified, as no solution of it is known, score 1.00;" in done.stdout
 
 
-def test_many_solutions_are_counted_up_to_a_limit(task, monkeypatch):
+def test_many_solutions_are_counted_up_to_a_limit(task: gp.tasks.Sudoku, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(solving, "COUNTED", 72)
     assert solving.count(task, task.parse("1" + "." * 15)) == (72, True)
     assert solving.count(task, task.blank) == (72, False)
 
 
-def test_same_seed_same_answers(task, program):
+def test_same_seed_same_answers(task: gp.tasks.Sudoku, program: Callable[[Sampler], str]) -> None:
     folder = program(Sampler(task))
     once, again, other = (answered("solve", folder, EIGHTEEN, "--all", "--seed", seed) for seed in (1, 1, 2))
     assert once == again
@@ -371,7 +391,9 @@ def test_same_seed_same_answers(task, program):
 
 
 @pytest.mark.parametrize("name", sorted(gp.select.SELECTORS))
-def test_every_selector_answers_or_says_what_it_needs(name, task, program):
+def test_every_selector_answers_or_says_what_it_needs(
+    name: str, task: gp.tasks.Sudoku, program: Callable[[Sampler], str]
+) -> None:
     done = call("solve", program(Sampler(task)), ONE, "--select", name)
     if done.exit_code:
         assert "heads" in done.stderr
@@ -383,7 +405,9 @@ def test_every_selector_answers_or_says_what_it_needs(name, task, program):
 # Puzzles from files and standard input --------------------------------------------------------------------------------
 
 
-def test_puzzles_from_file_and_standard_input(task, program, tmp_path):
+def test_puzzles_from_file_and_standard_input(
+    task: gp.tasks.Sudoku, program: Callable[[Sampler], str], tmp_path: Path
+) -> None:
     text = f"# two puzzles\n\n{ONE}\n   \n  #another\n{SIX}\n"
     path = tmp_path / "puzzles.txt"
     path.write_text(text)
@@ -403,7 +427,9 @@ def test_puzzles_from_file_and_standard_input(task, program, tmp_path):
         ("", "{}: there is no puzzle in it"),
     ],
 )
-def test_a_bad_line_is_named_before_any_answer(text, sentence, task, program, tmp_path):
+def test_a_bad_line_is_named_before_any_answer(
+    text: str, sentence: str, task: gp.tasks.Sudoku, program: Callable[[Sampler], str], tmp_path: Path
+) -> None:
     folder = program(Sampler(task))
     path = tmp_path / "puzzles.txt"
     path.write_text(text)
@@ -411,7 +437,7 @@ def test_a_bad_line_is_named_before_any_answer(text, sentence, task, program, tm
     assert refused("solve", folder, "-", stdin=text) == sentence.format("standard input")
 
 
-def test_other_bad_input(task, program, tmp_path):
+def test_other_bad_input(task: gp.tasks.Sudoku, program: Callable[[Sampler], str], tmp_path: Path) -> None:
     folder = program(Sampler(task))
     no_text = tmp_path / "binary"
     no_text.write_bytes(b"\xff\xfe\x00")
@@ -430,7 +456,9 @@ def test_other_bad_input(task, program, tmp_path):
         assert option in done.stderr
 
 
-def test_solve_reads_files_of_other_programs(task, program, tmp_path):
+def test_solve_reads_files_of_other_programs(
+    task: gp.tasks.Sudoku, program: Callable[[Sampler], str], tmp_path: Path
+) -> None:
     """The reader of each format is tested in tests/tasks/test_formats.py."""
     folder, board = program(Sampler(task)), "\n".join(task.render(task.parse(ONE)).splitlines())
     path = tmp_path / "puzzle.sdk"
@@ -448,7 +476,7 @@ def test_solve_reads_files_of_other_programs(task, program, tmp_path):
     assert "give a file or a puzzle, not both" in refused("solve", folder, "0-1", "--graph", path)
 
 
-def test_the_wall_of_a_maze_is_no_comment(tmp_path):
+def test_the_wall_of_a_maze_is_no_comment(tmp_path: Path) -> None:
     maze = gp.tasks.Maze((2, 3), num_validation=1, num_test=1, min_length=1, pool=10)
     path = tmp_path / "mazes.txt"
     path.write_text("# a comment\n##G S..\n")
@@ -462,7 +490,7 @@ def test_the_wall_of_a_maze_is_no_comment(tmp_path):
 # Making answers from nothing ------------------------------------------------------------------------------------------
 
 
-def test_generate_golden(task, program):
+def test_generate_golden(task: gp.tasks.Sudoku, program: Callable[[Sampler], str]) -> None:
     assert "answers inputs: use gram-ppl solve" in refused("generate", program(Sampler(task)))
     folder = program(Sampler(gp.tasks.Unconditional(task), keep=slice(1)))
     found = answered("generate", folder, "--samples", 3)
@@ -479,7 +507,7 @@ def test_generate_golden(task, program):
 
 
 @pytest.mark.parametrize("command", [["solve"], ["generate"], ["evaluate"], ["report"]])
-def test_missing_and_damaged_folders(command, run, tmp_path):
+def test_missing_and_damaged_folders(command: list[str], run: Path, tmp_path: Path) -> None:
     puzzle = [ONE] if command == ["solve"] else []
     assert "no-such-run" in refused(*command, tmp_path / "no-such-run", *puzzle)
     damaged = tmp_path / "damaged"
@@ -490,7 +518,7 @@ def test_missing_and_damaged_folders(command, run, tmp_path):
     assert "damaged" in refused(*command, damaged, *puzzle)
 
 
-def test_a_damaged_run_file(run, tmp_path):
+def test_a_damaged_run_file(run: Path, tmp_path: Path) -> None:
     for text in ("{", "[1]"):
         (tmp_path / "run.json").write_text(text)
         (tmp_path / "model.safetensors").write_bytes((run / "model.safetensors").read_bytes())
@@ -500,14 +528,14 @@ def test_a_damaged_run_file(run, tmp_path):
 # The console script ---------------------------------------------------------------------------------------------------
 
 
-def test_console_script_is_declared():
+def test_console_script_is_declared() -> None:
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
     module, _, name = scripts["gram-ppl"].partition(":")
     assert callable(getattr(import_module(module), name))
 
 
 @pytest.mark.parametrize("command", ["train", "solve", "generate", "evaluate", "report"])
-def test_help_has_examples(command):
+def test_help_has_examples(command: str) -> None:
     done = call(command, "--help")
     assert done.exit_code == 0
     assert f"gram-ppl {command} runs/" in done.stdout or command == "train"
@@ -515,7 +543,7 @@ def test_help_has_examples(command):
     assert command in call("--help").stdout
 
 
-def test_completion_knows_tasks_and_selectors():
+def test_completion_knows_tasks_and_selectors() -> None:
     words = {"_GRAM_PPL_COMPLETE": "complete_bash", "COMP_CWORD": "2"}
     done = CliRunner().invoke(app, [], prog_name="gram-ppl", env=words | {"COMP_WORDS": "gram-ppl train co"})
     assert done.stdout.split() == ["coloring"]

@@ -71,8 +71,8 @@ def parts(name: str, tiny: bool) -> presets.Parts:
     made = presets.build(presets.get(task, preset, changes), seed=0)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        for head in () if name == "deciding" else (made.model.guidance, made.guide.guidance):
-            torch.nn.init.normal_(head.down.weight, std=0.5 * made.model.width**-0.5)
+        for module in () if name == "deciding" else (made.model, made.guide):
+            torch.nn.init.normal_(module.get_parameter("guidance.down.weight"), std=0.5 * made.model.width**-0.5)
     return made
 
 
@@ -196,7 +196,8 @@ def test_deep_rollouts_in_bf16_give_the_answers_of_float32(device: torch.device)
     """A recurrent network could drift away in bf16. This one is trained, so that its answers mean something."""
     cpu = device.type == "cpu"
     task = gp.tasks.Sudoku((2, 2), (4, 8), num_validation=1, num_test=10 if cpu else 200)
-    model = gp.models.GRAM(task.spec, **({"width": 16, "low_steps": 1, "transitions": 1} if cpu else {}))
+    small: dict[str, Any] = {"width": 16, "low_steps": 1, "transitions": 1} if cpu else {}
+    model = gp.models.GRAM(task.spec, **small)
     gp.fit(model, gp.guides.AmortizedGuide(model), task, updates=100 if cpu else 1000, batch_size=32, lr=3e-3,
            evaluations=0, progress=False, device=device, compile=False)  # fmt: skip
     found = depth.compared(model, task, steps=200 if cpu else 2000)

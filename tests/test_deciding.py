@@ -19,13 +19,13 @@ from torch import Tensor
 
 import gram_ppl as gp
 from gram_ppl.models import AllSure, Both, Deciding, Drop, LearnedNoise, RandomCells, RuleOut, SurestCells, View
-from gram_ppl.models.decisions import Among, masses, parts
+from gram_ppl.models.decisions import Among, Policy, masses, parts
 from gram_ppl.tasks.base import Spec
 
 L, V = 3, 3
 X = torch.tensor([[0, 0, 0]])
 EVERY_Y = torch.tensor(list(itertools.product(range(V), repeat=L)))
-POLICIES = {
+POLICIES: dict[str, Policy] = {
     "random": RandomCells(),
     "two at a time": RandomCells(2),
     "surest": SurestCells(),
@@ -41,7 +41,7 @@ def toy(policy: Any, *, sharpen: float = 2.0, **options: Any) -> Deciding:
     shape: dict[str, Any] = {"width": 8, "low_steps": 1, "transitions": 1, "block": 1, "supervision": L}
     model = Deciding(Spec(L, V, L, V), policy=policy, **{**shape, **options}).double()
     with torch.no_grad():
-        model.decoder.weight *= sharpen
+        model.get_parameter("decoder.weight").mul_(sharpen)
     return model
 
 
@@ -165,9 +165,10 @@ def test_surest_first_has_one_order_and_model_and_guide_share_it() -> None:
     guide.run(model, X, y)
     model_trace, guide_trace = guide.get_traces()
     for n in range(L):
-        ours, theirs = (trace.nodes[f"decision_{n}"] for trace in (model_trace, guide_trace))
-        assert torch.equal(ours["infer"]["labels"], theirs["infer"]["labels"])
-        separate = [len(set(row) - {-1}) for row in ours["infer"]["labels"][0].tolist()]
+        sites: list[Any] = [trace.nodes[f"decision_{n}"] for trace in (model_trace, guide_trace)]
+        ours, theirs = (site["infer"]["labels"] for site in sites)
+        assert torch.equal(ours, theirs)
+        separate = [len(set(row) - {-1}) for row in ours[0].tolist()]
         assert sorted(separate) == [1, 1, V]
 
 
@@ -229,7 +230,7 @@ def test_candidates_only_shrink_and_givens_stay() -> None:
     task = gp.tasks.Sudoku()
     model = Deciding(task.spec, block=2, supervision=8)
     x = task.inputs("test")[:20]
-    trace = poutine.trace(model).get_trace(x)
+    trace: Any = poutine.trace(model).get_trace(x)
     before = model.candidates(x, len(x))
     assert torch.equal(before.sum(-1) == 1, x > 0)
     for n in (1, 3, 5, 7):
@@ -273,7 +274,7 @@ def test_stock_pyro_agrees_and_trains(elbo: Any) -> None:
     pyro.clear_param_store()
     model, y = toy(SurestCells()), EVERY_Y[3:4]  # one order, so that one particle is exact
     guide = gp.guides.Revealing(model)
-    svi = SVI(model, guide, pyro.optim.Adam({"lr": 0.01}), elbo())
+    svi = SVI(model, guide, pyro.optim.PyroOptim(torch.optim.Adam, {"lr": 0.01}), elbo())
     exact = -gp.bounds.elbo(model, guide, X, y, num_particles=1).item()
     assert svi.evaluate_loss(X, y) == pytest.approx(exact, abs=1e-9)
     losses = [svi.step(X, y) for _ in range(30)]
@@ -282,11 +283,11 @@ def test_stock_pyro_agrees_and_trains(elbo: Any) -> None:
 
 def test_condition_and_replay() -> None:
     model = toy(RandomCells())
-    trace = poutine.trace(model).get_trace(X)
-    again = poutine.trace(poutine.replay(model, trace=trace)).get_trace(X)
+    trace: Any = poutine.trace(model).get_trace(X)
+    again: Any = poutine.trace(poutine.replay(model, trace=trace)).get_trace(X)
     assert torch.equal(trace.nodes["y"]["value"], again.nodes["y"]["value"])
     fixed = torch.zeros(1, L, dtype=torch.long)
-    held = poutine.trace(poutine.condition(model, data={"decision_0": fixed})).get_trace(X)
+    held: Any = poutine.trace(poutine.condition(model, data={"decision_0": fixed})).get_trace(X)
     assert held.nodes["decision_0"]["is_observed"]
 
 
@@ -300,7 +301,7 @@ def test_the_window_of_the_gradient() -> None:
         torch.manual_seed(0)
         loss, _ = gp.SegmentELBO(steps=3, **options)(model, guide)(X, y)
         loss.backward()
-        weight = model.core.low[0].mlp.gate_up.weight
+        weight = model.get_parameter("core.low.0.mlp.gate_up.weight")
         assert weight.grad is not None
         return weight.grad.clone(), loss.item()
 
@@ -344,7 +345,7 @@ def test_file_of_a_deciding_model(tmp_path: Path) -> None:
         ({"block": 0, "supervision": 8}, "multiple of block=0"),
     ],
 )
-def test_numbers_that_make_no_sense(options: dict[str, int], message: str) -> None:
+def test_numbers_that_make_no_sense(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Deciding(Spec(L, V, L, V), **options)
 

@@ -24,9 +24,7 @@ from gram_ppl.runtime.processes import JointNoise, Shares
 from gram_ppl.storage import checkpoint
 from gram_ppl.storage.measurement import Measurement
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from processes import KINDS, fit, kind
+from .processes import KINDS, fit, kind
 
 SCRIPT = Path(__file__).parent / "processes.py"
 UPDATES = 50

@@ -5,7 +5,9 @@ import importlib.util
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,8 +18,10 @@ from gram_ppl import presets
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
 
-def load(script):
+def load(script: str) -> Any:
     spec = importlib.util.spec_from_file_location(script.removesuffix(".py"), EXAMPLES / script)
+    assert spec
+    assert spec.loader
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look their module up
     spec.loader.exec_module(module)
@@ -25,13 +29,13 @@ def load(script):
 
 
 @pytest.fixture
-def sudoku_svi(tmp_path, monkeypatch):
+def sudoku_svi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "150")
     return load("sudoku_svi.py").main
 
 
-def test_sudoku_svi(sudoku_svi, tmp_path, capsys):
+def test_sudoku_svi(sudoku_svi: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sudoku_svi(updates=8, samples=3, steps=2, compare=True, puzzle="1..." + "." * 12)
     printed = capsys.readouterr().out
     folder = tmp_path / "runs" / "sudoku"
@@ -52,7 +56,7 @@ def test_sudoku_svi(sudoku_svi, tmp_path, capsys):
     assert again == {key: metrics[key] for key in again}
 
 
-def test_sudoku_svi_takes_presets_by_name():
+def test_sudoku_svi_takes_presets_by_name() -> None:
     settings = load("sudoku_svi.py").settings
     run = dict.fromkeys(("box", "data", "held_out", "updates", "samples", "steps", "plain", "preset"))
     assert (settings(run).task["box"], settings(run).fit["updates"]) == ((2, 2), presets.get("sudoku").fit["updates"])
@@ -65,7 +69,7 @@ def test_sudoku_svi_takes_presets_by_name():
     assert settings(large | {"cuda": True}).model == paper.model  # as version 0.1 left it
 
 
-def test_sudoku_svi_on_a_file_of_real_form(sudoku_svi, tmp_path):
+def test_sudoku_svi_on_a_file_of_real_form(sudoku_svi: Callable[..., None], tmp_path: Path) -> None:
     task = gp.tasks.Sudoku(box=(3, 3), clues=(40, 45), num_validation=0, num_test=60, pool=5)
     with (tmp_path / "puzzles.csv").open("w", newline="") as file:
         pairs = zip(task.inputs("test"), task.answers("test"), strict=True)
@@ -93,7 +97,13 @@ def test_sudoku_svi_on_a_file_of_real_form(sudoku_svi, tmp_path):
         ({"resume": Path("nowhere")}, "nowhere"),
     ],
 )
-def test_bad_input_is_one_sentence_before_any_training(sudoku_svi, tmp_path, capsys, options, sentence):
+def test_bad_input_is_one_sentence_before_any_training(
+    sudoku_svi: Callable[..., None],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    options: dict[str, Any],
+    sentence: str,
+) -> None:
     with pytest.raises(SystemExit) as stop:
         sudoku_svi(updates=10**9, **options)
     printed = capsys.readouterr()
@@ -104,7 +114,9 @@ def test_bad_input_is_one_sentence_before_any_training(sudoku_svi, tmp_path, cap
     assert not list(tmp_path.iterdir())
 
 
-def test_a_bad_puzzle_on_the_command_line_loses_nothing_of_an_earlier_run(sudoku_svi, tmp_path):
+def test_a_bad_puzzle_on_the_command_line_loses_nothing_of_an_earlier_run(
+    sudoku_svi: Callable[..., None], tmp_path: Path
+) -> None:
     sudoku_svi(updates=4, samples=1, steps=2)
     files = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     command = [sys.executable, "-W", "error", str(EXAMPLES / "sudoku_svi.py"), "--puzzle", "12"]
@@ -114,20 +126,20 @@ def test_a_bad_puzzle_on_the_command_line_loses_nothing_of_an_earlier_run(sudoku
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == files
 
 
-def test_custom_guide(capsys):
+def test_custom_guide(capsys: pytest.CaptureFixture[str]) -> None:
     load("custom_guide.py").main(updates=4, samples=2)
     printed = capsys.readouterr().out
     assert "AmortizedGuide" in printed
     assert "LowRankGuide" in printed
 
 
-def test_custom_task(capsys):
+def test_custom_task(capsys: pytest.CaptureFixture[str]) -> None:
     """Its task is checked in tests/test_testing.py."""
     load("custom_task.py").main(updates=4, samples=2)
     assert "coverage_all" in capsys.readouterr().out
 
 
-def test_the_guide_of_the_example_is_short_and_right():
+def test_the_guide_of_the_example_is_short_and_right() -> None:
     source = (EXAMPLES / "custom_guide.py").read_text()
     body = source[source.index("class LowRankGuide") :].split("\n\n\n")[0]
     assert len(body.splitlines()) <= 20
@@ -158,7 +170,15 @@ def test_the_guide_of_the_example_is_short_and_right():
         ("mnist_svi.py", "mnist", {}, "pictures.png"),
     ],
 )
-def test_example_of_a_task(script, folder, options, picture, tmp_path, monkeypatch, capsys):
+def test_example_of_a_task(
+    script: str,
+    folder: str,
+    options: dict[str, Any],
+    picture: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     monkeypatch.chdir(tmp_path)
     samples = 4
     load(script).main(updates=4, samples=samples, steps=1, **options)
@@ -181,7 +201,14 @@ def test_example_of_a_task(script, folder, options, picture, tmp_path, monkeypat
         ("mnist_svi.py", {"root": Path("nowhere")}, "nowhere"),
     ],
 )
-def test_bad_input_of_a_task_is_one_sentence(script, options, sentence, tmp_path, monkeypatch, capsys):
+def test_bad_input_of_a_task_is_one_sentence(
+    script: str,
+    options: dict[str, Any],
+    sentence: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as stop:
         load(script).main(updates=10**9, **options)
@@ -193,7 +220,7 @@ def test_bad_input_of_a_task_is_one_sentence(script, options, sentence, tmp_path
 
 
 @pytest.fixture
-def arc_folder(tmp_path):
+def arc_folder(tmp_path: Path) -> Path:
     grids = [[[1, 2], [3, 4]], [[4, 3], [2, 1]]]
     pair = {"input": grids[0], "output": grids[1]}
     for part, name in (("training", "00000001"), ("evaluation", "00000002")):
@@ -204,7 +231,7 @@ def arc_folder(tmp_path):
     return tmp_path / "arc"
 
 
-def test_arc_svi(arc_folder, tmp_path, monkeypatch):
+def test_arc_svi(arc_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     main = load("arc_svi.py").main
     main(arc_folder, copy=True)
@@ -216,7 +243,7 @@ def test_arc_svi(arc_folder, tmp_path, monkeypatch):
     assert (tmp_path / "runs" / "arc" / "grids.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_arc_svi_wants_one_task_or_a_preset(arc_folder, capsys):
+def test_arc_svi_wants_one_task_or_a_preset(arc_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         load("arc_svi.py").main(arc_folder)
     assert capsys.readouterr().err == "error: --only: name one task; a whole set takes --preset paper and a GPU\n"

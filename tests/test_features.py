@@ -47,7 +47,7 @@ def sample(seed: int, mean: Tensor, deviation: Tensor, n: int = 50) -> Tensor:
 
 @many
 @given(st.lists(st.tuples(*[st.floats(-10, 10)] * 2, *[st.floats(0, 10)] * 2), min_size=1, max_size=6), SEEDS)
-def test_fid_of_diagonal_gaussians(moments, seed):
+def test_fid_of_diagonal_gaussians(moments: list[tuple[float, ...]], seed: int) -> None:
     mean_a, mean_b, sd_a, sd_b = torch.tensor(moments, dtype=torch.float64).T
     expected = ((mean_a - mean_b) ** 2 + (sd_a - sd_b) ** 2).sum().item()
     found = fid(sample(seed, mean_a, sd_a), sample(seed + 1, mean_b, sd_b, 70))
@@ -56,7 +56,7 @@ def test_fid_of_diagonal_gaussians(moments, seed):
 
 @many
 @given(seed=SEEDS, d=st.integers(1, 8))
-def test_fid_against_the_matrix_square_root(seed, d):
+def test_fid_against_the_matrix_square_root(seed: int, d: int) -> None:
     a = random(seed, 40, d) @ random(seed + 1, d, d) + random(seed + 2, d)
     b = random(seed + 3, 60, d) @ random(seed + 4, d, d)
     cov_a, cov_b = np.atleast_2d(np.cov(a.numpy().T)), np.atleast_2d(np.cov(b.numpy().T))
@@ -67,7 +67,7 @@ def test_fid_against_the_matrix_square_root(seed, d):
 
 @many
 @given(seed=SEEDS, d=st.integers(1, 200))
-def test_fid_of_two_points_each_where_covariances_have_rank_one(seed, d):
+def test_fid_of_two_points_each_where_covariances_have_rank_one(seed: int, d: int) -> None:
     a, b = random(seed, 2, d), random(seed + 1, 2, d)
     v, w = a.diff(dim=0)[0] / 2**0.5, b.diff(dim=0)[0] / 2**0.5
     expected = (a.mean(0) - b.mean(0)).square().sum() + v @ v + w @ w - 2 * (v @ w).abs()
@@ -76,7 +76,7 @@ def test_fid_of_two_points_each_where_covariances_have_rank_one(seed, d):
 
 @many
 @given(seed=SEEDS, n=st.integers(2, 60), d=st.integers(1, 20), scale=st.floats(0.01, 100))
-def test_fid_is_zero_symmetric_and_moves_as_a_squared_distance(seed, n, d, scale):
+def test_fid_is_zero_symmetric_and_moves_as_a_squared_distance(seed: int, n: int, d: int, scale: float) -> None:
     a, b, shift = random(seed, n, d), random(seed + 1, 30, d) + 1, random(seed + 2, d)
     rotation = torch.linalg.qr(random(seed + 3, d, d)).Q
     assert fid(a, a) == pytest.approx(0, abs=1e-10)
@@ -86,7 +86,7 @@ def test_fid_is_zero_symmetric_and_moves_as_a_squared_distance(seed, n, d, scale
         assert other == pytest.approx(fid(a, b), rel=1e-8, abs=1e-10)
 
 
-def test_fid_of_constant_features():
+def test_fid_of_constant_features() -> None:
     assert fid(torch.zeros(5, 3), torch.ones(4, 3)) == 3
 
 
@@ -99,7 +99,7 @@ def test_fid_of_constant_features():
         (torch.zeros(5, 3), torch.full((5, 3), math.nan), "finite"),
     ],
 )
-def test_fid_of_wrong_features(a, b, expected):
+def test_fid_of_wrong_features(a: Tensor, b: Tensor, expected: str) -> None:
     with pytest.raises(ValueError, match=expected):
         fid(a, b)
 
@@ -107,7 +107,7 @@ def test_fid_of_wrong_features(a, b, expected):
 # Inception score
 
 
-def test_inception_score_of_extremes():
+def test_inception_score_of_extremes() -> None:
     classes = torch.eye(10)
     assert inception_score(torch.full((7, 10), 0.1)) == pytest.approx(1)
     assert inception_score(classes.repeat(3, 1)) == pytest.approx(10)
@@ -119,7 +119,7 @@ def test_inception_score_of_extremes():
 
 @many
 @given(seed=SEEDS, n=st.integers(1, 20), c=st.integers(1, 12))
-def test_inception_score_against_its_definition(seed, n, c):
+def test_inception_score_against_its_definition(seed: int, n: int, c: int) -> None:
     p = (3 * random(seed, n, c)).softmax(-1)
     mean = p.mean(0)
     divergences = [sum(q * math.log(q / m) for q, m in zip(row, mean.tolist(), strict=True)) for row in p.tolist()]
@@ -128,7 +128,7 @@ def test_inception_score_against_its_definition(seed, n, c):
 
 
 @pytest.mark.parametrize("p", [torch.ones(2, 3), torch.tensor([[1.5, -0.5]]), torch.zeros(0, 3), torch.ones(3) / 3])
-def test_inception_score_of_no_probabilities(p):
+def test_inception_score_of_no_probabilities(p: Tensor) -> None:
     with pytest.raises(ValueError, match=r"^probabilities: expected"):
         inception_score(p)
 
@@ -149,14 +149,14 @@ def trained() -> LeNet:
 
 
 @pytest.mark.parametrize("size", [4, 7, 8, 12, 28])
-def test_shapes_at_every_size(size):
+def test_shapes_at_every_size(size: int) -> None:
     net = LeNet(size, num_features=20, num_classes=3)
     pictures = torch.rand(5, size, size)
     assert net.features(pictures).shape == (5, 20)
     assert net(pictures).shape == (5, 3)
 
 
-def test_weights_come_from_the_seed_alone():
+def test_weights_come_from_the_seed_alone() -> None:
     state = torch.get_rng_state()
     one, same, other = (LeNet(8, seed=seed).hidden.weight for seed in (1, 1, 2))
     assert torch.equal(torch.get_rng_state(), state)
@@ -168,12 +168,12 @@ def test_weights_come_from_the_seed_alone():
     "pictures",
     [torch.rand(2, 8, 9), torch.rand(2, 9, 9), torch.rand(8, 8), torch.zeros(2, 8, 8, dtype=torch.uint8)],
 )
-def test_wrong_pictures(pictures):
+def test_wrong_pictures(pictures: Tensor) -> None:
     with pytest.raises(ValueError, match=r"^pictures: expected grey levels of shape \[n, 8, 8\]"):
         activations(LeNet(8), pictures)
 
 
-def test_wrong_sizes_and_labels():
+def test_wrong_sizes_and_labels() -> None:
     with pytest.raises(ValueError, match="at least 4 pixels"):
         LeNet(3)
     for labels in (torch.zeros(3, dtype=torch.long), torch.zeros(2), torch.tensor([0, -1])):
@@ -181,11 +181,11 @@ def test_wrong_sizes_and_labels():
             train_features(torch.rand(2, 8, 8), labels)
 
 
-def test_it_learns_digits():
+def test_it_learns_digits() -> None:
     assert accuracy(trained(), *digits()["test"]) > 0.95
 
 
-def test_activations_in_parts_are_those_of_the_network(monkeypatch):
+def test_activations_in_parts_are_those_of_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
     pictures, _ = digits()["test"]
     monkeypatch.setattr(features, "BATCH", 70)
     found, probabilities = activations(trained(), pictures[:200])
@@ -204,7 +204,7 @@ def same(a: LeNet, b: LeNet) -> bool:
     return all(torch.equal(p, q) for p, q in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
 
 
-def test_training_is_reproducible():
+def test_training_is_reproducible() -> None:
     state = torch.get_rng_state()
     first = small()
     assert torch.equal(torch.get_rng_state(), state)
@@ -213,7 +213,7 @@ def test_training_is_reproducible():
     assert not same(first, small(seed=1))
 
 
-def test_the_cache_keeps_a_network_for_each_setting_and_data(tmp_path, monkeypatch):
+def test_the_cache_keeps_a_network_for_each_setting_and_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = small(cache=tmp_path / "nets")
     small(cache=tmp_path / "nets", learning_rate=2e-3)
     pictures, labels = digits()["train"]
@@ -229,7 +229,7 @@ def test_the_cache_keeps_a_network_for_each_setting_and_data(tmp_path, monkeypat
     assert not again.training
 
 
-def test_a_damaged_or_foreign_file_in_the_cache(tmp_path):
+def test_a_damaged_or_foreign_file_in_the_cache(tmp_path: Path) -> None:
     def only(folder: Path) -> Path:
         (path,) = folder.iterdir()
         return path
@@ -250,7 +250,7 @@ def test_a_damaged_or_foreign_file_in_the_cache(tmp_path):
 # Both together
 
 
-def test_quality_falls_with_every_flipped_pixel():
+def test_quality_falls_with_every_flipped_pixel() -> None:
     (train, _), (real, _) = digits()["train"], digits()["test"]
     generator = torch.Generator().manual_seed(0)
     fresh = train[4000:5000]

@@ -81,7 +81,7 @@ def test_sites_and_shapes(name: str) -> None:
     model = build(name)
     latent = SYSTEMS[name][4]
     for y in (None, Y):
-        trace = poutine.trace(model).get_trace(X, y)
+        trace: Any = poutine.trace(model).get_trace(X, y)
         sites = {n: s for n, s in trace.nodes.items() if s["type"] == "sample" and n != "batch"}
         assert list(sites) == [*latent, "y"]
         assert sites["y"]["is_observed"] == (y is not None)
@@ -180,7 +180,7 @@ def all_answers(length: int = LENGTH, vocab: int = VOCAB) -> Tensor:
 def test_probabilities_of_all_sequences_sum_to_one() -> None:
     model, answers = build("ar"), all_answers()
     for x in (X[:1].expand(len(answers), -1), None):
-        site = poutine.trace(model).get_trace(x, answers).nodes["y"]
+        site: Any = poutine.trace(model).get_trace(x, answers).nodes["y"]
         total = site["fn"].log_prob(answers).exp().sum()
         assert total.item() == pytest.approx(1, abs=1e-9)
 
@@ -190,12 +190,12 @@ def test_one_pass_is_the_chain_rule() -> None:
     model = build("ar")
     with poutine.trace() as trace:
         tokens = model(X, latent=model.initial(ROWS))[1]
-    tokens_sites = [site for name, site in trace.trace.nodes.items() if name.startswith("token_")]
+    tokens_sites: list[Any] = [site for name, site in trace.trace.nodes.items() if name.startswith("token_")]
     written = torch.stack([site["value"] for site in tokens_sites], dim=1)
     assert torch.equal(written, tokens)
-    chain = sum(site["fn"].log_prob(site["value"]) for site in tokens_sites)
-    whole = poutine.trace(model).get_trace(X, tokens).nodes["y"]
-    free = poutine.trace(poutine.condition(model, data={"y": tokens})).get_trace(X).nodes["y"]
+    chain = torch.stack([site["fn"].log_prob(site["value"]) for site in tokens_sites]).sum(0)
+    whole: Any = poutine.trace(model).get_trace(X, tokens).nodes["y"]
+    free: Any = poutine.trace(poutine.condition(model, data={"y": tokens})).get_trace(X).nodes["y"]
     assert free["is_observed"]
     for site in (whole, free):
         assert torch.allclose(site["fn"].log_prob(tokens), chain, atol=1e-9)
@@ -260,7 +260,7 @@ def one_step(kernel: Any, near: float, far: float, vocab: int) -> Tensor:
 
 
 def alphas(kernel: Any, steps: int) -> list[float]:
-    return kernel.alpha(torch.arange(steps + 1, dtype=torch.float64) / steps).tolist()  # type: ignore[no-any-return]
+    return kernel.alpha(torch.arange(steps + 1, dtype=torch.float64) / steps).tolist()
 
 
 @kernels
@@ -329,7 +329,7 @@ def enumerated(model: Any, guide: Any, x: Tensor, y: Tensor) -> tuple[float, flo
     paths = list(itertools.product(all_answers(model.spec.len_out, size), repeat=len(names)))
     values = {name: torch.stack([path[place] for path in paths]) for place, name in enumerate(names)}
     rows = (x.expand(len(paths), -1), y.expand(len(paths), -1))
-    nodes = poutine.trace(poutine.condition(model, data=values)).get_trace(*rows).nodes
+    nodes: Any = poutine.trace(poutine.condition(model, data=values)).get_trace(*rows).nodes
     clean = one_hot(rows[1], model.spec.vocab_out).double()
     log_p = nodes["y"]["fn"].log_prob(rows[1])
     log_q = torch.zeros(len(paths), dtype=torch.float64)
@@ -438,7 +438,7 @@ def quadrature(model: Any, guide: Any, x: Tensor, y: Tensor) -> tuple[float, flo
     """log p(y | x) and the ELBO of a model with a code of one dimension, by the trapezoidal rule."""
     grid = torch.linspace(-12, 12, 4001, dtype=torch.float64)
     rows = (x.expand(len(grid), -1), y.expand(len(grid), -1))
-    trace = poutine.trace(poutine.condition(model, data={"z": grid[:, None]})).get_trace(*rows)
+    trace: Any = poutine.trace(poutine.condition(model, data={"z": grid[:, None]})).get_trace(*rows)
     likelihood = trace.nodes["y"]["fn"].log_prob(rows[1])
     prior = torch.distributions.Normal(torch.zeros((), dtype=torch.float64), 1.0).log_prob(grid)
     exact = torch.trapezoid((likelihood + prior).exp(), grid).log().item()

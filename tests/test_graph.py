@@ -14,6 +14,7 @@ import torch
 import gram_ppl as gp
 from gram_ppl.program.categorical import AsyncCategorical
 from gram_ppl.runtime.graphs import Repeats, Static, Unfit
+from gram_ppl.storage import checkpoint
 from gram_ppl.training.trainer import Trainer
 
 TASK = gp.tasks.Sudoku(box=(2, 2), clues=(4, 8), num_validation=8, num_test=8)
@@ -86,7 +87,7 @@ def test_a_graph_resumes_bit_for_bit(tmp_path: Path, parts: Any) -> None:
     cut = train(parts(), **settings, out=tmp_path / "cut", resume=True)
     assert all(map(torch.equal, cut[0], whole[0]))
     assert cut[1] == whole[1]
-    states = [gp.checkpoint.read(tmp_path / name / gp.STATE_FILE)[0] for name in ("cut", "whole")]
+    states = [checkpoint.read(tmp_path / name / gp.STATE_FILE)[0] for name in ("cut", "whole")]
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[1])
 
 

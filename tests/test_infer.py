@@ -33,13 +33,14 @@ EDGES = torch.randint(2, (5, 6), generator=torch.Generator().manual_seed(1)) + 1
 
 def build(*, heads: bool = False, **options: Any) -> GRAM:
     """A small model whose answers go on changing for many steps."""
-    options = {"width": 8, "transitions": 2, "supervision": 3, "noise": LearnedNoise(scale=1.0)} | options
+    usual: dict[str, Any] = {"width": 8, "transitions": 2, "supervision": 3, "noise": LearnedNoise(scale=1.0)}
+    options = usual | options
     model = GRAM(options.pop("spec", Spec(6, 4, 6, 5)), **options)
     if hasattr(model, "guidance"):
         nn.init.normal_(model.guidance.down.weight, std=0.2)
     if heads:
         model.heads = Heads(8)
-        nn.init.normal_(model.heads.mlp[-1].weight, std=2.0)
+        nn.init.normal_(model.get_parameter("heads.mlp.2.weight"), std=2.0)
     return model
 
 
@@ -78,10 +79,12 @@ def test_shapes(heads: bool, num: int) -> None:
         assert step.tokens.shape == (5, num, 6)
         assert step.running.all()
         for field in (step.log_prob, step.residual, *([step.halt, step.value] if heads else [])):
+            assert field is not None
             assert field.shape == (5, num)
             assert not field.requires_grad
         assert heads or step.halt is step.value is None
     if heads:
+        assert out.value is not None
         assert ((out.value > 0) & (out.value < 1)).all()
 
 
@@ -152,7 +155,9 @@ def test_halting_early_is_the_full_run_at_that_step(halt: Any, noise: Any, resta
     for b in range(5):
         for n in range(8):
             answers = [step.tokens[b, n].tolist() for step in full]
-            sure = [step.halt[b, n].sigmoid().item() for step in full]
+            logits = [step.halt for step in full if step.halt is not None]
+            assert len(logits) == len(full)
+            sure = [logit[b, n].sigmoid().item() for logit in logits]
             expected = 9
             for number in range(9, 0, -1):
                 if isinstance(halt, Stable):
@@ -211,8 +216,8 @@ def test_halted_trajectories_leave_the_batch() -> None:
 
 def test_all_halted_ends_the_loop() -> None:
     model = build(heads=True)
-    nn.init.constant_(model.heads.mlp[-1].bias, 1e3)
-    nn.init.zeros_(model.heads.mlp[-1].weight)
+    nn.init.constant_(model.get_parameter("heads.mlp.2.bias"), 1e3)
+    nn.init.zeros_(model.get_parameter("heads.mlp.2.weight"))
     steps = list(trajectories(model, X, num_samples=2, steps=9, halt=HaltHead(at_least=3)))
     assert [bool(step.running.any()) for step in steps] == [True, True, False]
     assert (rollout(model, X, steps=9, halt=HaltHead(at_least=3)).steps == 3).all()
@@ -293,7 +298,7 @@ def sites(model: Any, *handlers: Any, **options: Any) -> dict[str, Any]:
     with ExitStack() as stack:
         for handler in handlers:
             stack.enter_context(handler)
-        trace = poutine.trace(model).get_trace(X, **options)
+        trace: Any = poutine.trace(model).get_trace(X, **options)
     assert trace.log_prob_sum().isfinite()
     return {name: node for name, node in trace.nodes.items() if name.startswith(("eps", "extra"))}
 
@@ -535,7 +540,7 @@ def test_evaluate_counts_what_was_run() -> None:
 
 def test_coverage_of_more_solutions_than_int64_holds() -> None:
     task, _ = sudoku()
-    task.num_solutions = lambda x: 6670903752021072936960  # type: ignore[method-assign]
+    task.num_solutions = lambda x: 6670903752021072936960
     x = task.inputs("test")
     found, total = metrics.coverage(task, x, task.solutions(x[0])[:1].expand(8, 1, -1))
     assert found[0] == 1
@@ -544,6 +549,8 @@ def test_coverage_of_more_solutions_than_int64_holds() -> None:
 
 class Peaked(GRAM):
     """Solves a puzzle if the noise of its only transition is near 0.7 times the prior's: z says how far it is off."""
+
+    right: Tensor  # [L_out]
 
     def answer(self, h: Tensor) -> Any:
         solved = ((h.std(dim=(1, 2)) - 0.7).abs() < 0.1)[:, None, None]

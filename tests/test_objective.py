@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import pyro
@@ -31,7 +32,7 @@ Y = torch.randint(5, (ROWS, L_OUT), generator=torch.Generator().manual_seed(2))
 def heads(*modules: nn.Module) -> None:
     """Heads that start at zero would hide errors."""
     for module in modules:
-        nn.init.normal_(module.guidance.down.weight, std=0.2)
+        nn.init.normal_(module.get_parameter("guidance.down.weight"), std=0.2)
 
 
 def program(guide: Any = AmortizedGuide, **options: Any) -> tuple[GRAM, Any]:
@@ -54,7 +55,7 @@ def gradients(*modules: nn.Module) -> dict[str, Tensor]:
 def assert_same(one: dict[str, Tensor], two: dict[str, Tensor], scale: float = 1.0) -> None:
     assert one.keys() == two.keys()
     for name, value in one.items():
-        torch.testing.assert_close(value, scale * two[name], rtol=1e-6, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}")
+        torch.testing.assert_close(value, scale * two[name], rtol=1e-6, atol=1e-6, msg=partial("{}: {}".format, name))
 
 
 def normal_kl(q: tuple[Tensor, Tensor], p: tuple[Tensor, Tensor]) -> Tensor:
@@ -90,7 +91,7 @@ def by_hand(
             for _ in range(model.transitions - 1):
                 h, low, _, _ = transition(h, low, every)
         h, low, q, p = transition(h.detach(), low.detach(), True)
-        q_stopped, p_stopped = [s.detach() for s in q], [s.detach() for s in p]
+        q_stopped, p_stopped = ((loc.detach(), scale.detach()) for loc, scale in (q, p))
         kl = kl + normal_kl(q, p)
         if balance is not None:
             balanced = balanced + balance * normal_kl(q_stopped, p) + (1 - balance) * normal_kl(q, p_stopped)
@@ -197,7 +198,7 @@ def test_in_svi() -> None:
     expected = gradients(model, guide)
     before = {f"{i}.{n}": p.detach().clone() for i, m in enumerate((model, guide)) for n, p in m.named_parameters()}
     torch.manual_seed(5)
-    svi = SVI(model, guide, pyro.optim.SGD({"lr": 0.1}), elbo)
+    svi = SVI(model, guide, pyro.optim.PyroOptim(torch.optim.SGD, {"lr": 0.1}), elbo)
     assert svi.step(X, Y, steps=1) == pytest.approx(loss.item(), abs=1e-12)
     after = {f"{i}.{n}": p.detach() for i, m in enumerate((model, guide)) for n, p in m.named_parameters()}
     assert_same({n: (before[n] - after[n]) / 0.1 for n in before}, expected)
@@ -234,17 +235,20 @@ def test_window_leaves_the_program_and_cuts_the_tape() -> None:
     model, _ = program(transitions=3)
     start = model.initial(ROWS).map(lambda state: state.clone().requires_grad_())
     torch.manual_seed(3)
-    free = poutine.trace(model).get_trace(X, Y, latent=start, steps=2)
+    free: Any = poutine.trace(model).get_trace(X, Y, latent=start, steps=2)
     torch.manual_seed(3)
     with GradientWindow():
-        cut = poutine.trace(model).get_trace(X, Y, latent=start, steps=2)
+        cut: Any = poutine.trace(model).get_trace(X, Y, latent=start, steps=2)
     for n in range(2):
         for t in range(3):
             one, two = (trace.nodes[f"eps_{n}_{t}"]["value"] for trace in (free, cut))
             torch.testing.assert_close(one, two, rtol=0, atol=0)
             assert one.requires_grad
             assert two.requires_grad == (t == 2)
-    assert torch.autograd.grad(cut.nodes["_RETURN"]["value"][0].h.sum(), start.h, allow_unused=True) == (None,)
+    gradients: tuple[Any, ...] = torch.autograd.grad(
+        cut.nodes["_RETURN"]["value"][0].h.sum(), start.h, allow_unused=True
+    )
+    assert gradients == (None,)
     assert torch.is_grad_enabled()
 
 
@@ -253,8 +257,8 @@ def test_window_leaves_the_program_and_cuts_the_tape() -> None:
 
 def all_kl(model: GRAM, guide: Any, steps: int) -> dict[str, float]:
     """KL of every site by stock machinery: trace of the guide, replay of the model."""
-    guide_trace = poutine.trace(guide).get_trace(X, Y, steps=steps)
-    model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(X, Y, steps=steps)
+    guide_trace: Any = poutine.trace(guide).get_trace(X, Y, steps=steps)
+    model_trace: Any = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(X, Y, steps=steps)
     sites = [name for name in guide_trace.nodes if name.startswith("eps")]
     return {n: kl_divergence(guide_trace.nodes[n]["fn"], model_trace.nodes[n]["fn"]).mean().item() for n in sites}
 

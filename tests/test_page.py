@@ -6,6 +6,7 @@ import re
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,7 @@ TASK = gp.tasks.Sudoku((2, 2), (4, 8), num_validation=8, num_test=6)
 def trained(folder: Path, task: gp.tasks.Task, *, heads: bool = False) -> Path:
     model = gp.models.GRAM(task.spec, width=8, transitions=1, supervision=2, noise=gp.models.LearnedNoise())
     guide = gp.guides.AmortizedGuide(model)
-    options = {"batch_size": 2, "evaluations": 1, "evaluate_on": 2, "progress": False}
+    options: dict[str, Any] = {"batch_size": 2, "evaluations": 1, "evaluate_on": 2, "progress": False}
     gp.fit(model, guide, task, updates=2, out=folder, **options)
     if heads:
         gp.fit_heads(model, task, updates=1, batch_size=4, steps=2)

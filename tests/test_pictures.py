@@ -93,7 +93,7 @@ def test_scaling_of_hand_made_rollouts() -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"depths": [3]}, {"depths": [0]}, {"widths": [2]}])
-def test_scaling_refuses(wrong: dict[str, list[int]]) -> None:
+def test_scaling_refuses(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="must lie between 1 and"):
         pictures.scaling(TASK, TWO[None], [rolled([WRONG])] * 2, **wrong)
 

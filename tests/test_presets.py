@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -23,7 +25,7 @@ BUILT = [(task, name) for task, found in presets.PRESETS.items() for name in fou
 
 
 @pytest.mark.parametrize(("task", "name"), BUILT)
-def test_preset_trains(task, name, tmp_path):
+def test_preset_trains(task: str, name: str, tmp_path: Path) -> None:
     small = {"fit.updates": 1}
     if name in ("gpu", "paper"):
         small |= {"model.width": 16, "model.hidden": 16, "fit.batch_size": 16}
@@ -48,7 +50,7 @@ def test_preset_trains(task, name, tmp_path):
     assert history[-1].update == 1
 
 
-def test_paper_presets_have_the_backbone_of_the_paper():
+def test_paper_presets_have_the_backbone_of_the_paper() -> None:
     for found in presets.PRESETS.values():
         paper = found["paper"]
         assert (paper.model["width"], paper.model["hidden"], paper.model["layers"]) == (512, 512, 2)
@@ -59,13 +61,14 @@ def test_paper_presets_have_the_backbone_of_the_paper():
     assert beta == pytest.approx(published)
 
 
-def test_settings_reach_the_objects_and_leave_the_preset_alone():
+def test_settings_reach_the_objects_and_leave_the_preset_alone() -> None:
     before = repr(presets.PRESETS)
     asked = {"task.clues": [5, 6], "model.noise.scale": 0.5, "model.mixer.heads": 2, "model.width": 16, "beta.last": 2}
     preset = presets.get("sudoku", "gram", asked | SMALL["sudoku"] | {"fit.lr": 1, "steps": None})
     task, model, *_ = presets.build(preset)
     assert set((task.inputs("test") > 0).sum(-1).tolist()) <= set(range(4, 9))
     assert task.clues == (5, 6)
+    assert isinstance(model.noise, gp.models.LearnedNoise)
     assert (model.noise.scale, model.config["mixer"].heads, model.width) == (0.5, 2, 16)
     assert (preset.beta(1.0), preset.fit["lr"], preset.steps) == (2, 1, 8)
     assert repr(presets.PRESETS) == before
@@ -86,30 +89,30 @@ def test_settings_reach_the_objects_and_leave_the_preset_alone():
         (("sudoku", "gram", {"beta": 3}), "beta: expected a value like LogLinear(first=10"),
     ],
 )
-def test_what_does_not_fit_is_one_sentence(arguments, sentence):
+def test_what_does_not_fit_is_one_sentence(arguments: tuple[Any, ...], sentence: str) -> None:
     with pytest.raises(ValueError, match=r"^[^\n]+$") as error:
         presets.get(*arguments)
     assert sentence in str(error.value)
 
 
-def test_a_task_that_needs_data_says_so():
+def test_a_task_that_needs_data_says_so() -> None:
     with pytest.raises(ValueError, match=r"task\.root is not set, and this task needs it"):
         presets.build(presets.get("arc", "quick"))
 
 
-def test_an_impossible_setting_is_a_value_error():
+def test_an_impossible_setting_is_a_value_error() -> None:
     with pytest.raises(ValueError, match="does not fit"):
         presets.build(presets.get("sudoku", "gram", {"model.hidden": "wide", **SMALL["sudoku"]}))
 
 
-def test_the_default_is_the_same_on_every_device(monkeypatch):
+def test_the_default_is_the_same_on_every_device(monkeypatch: pytest.MonkeyPatch) -> None:
     for cuda in (False, True):
         monkeypatch.setattr(torch.cuda, "is_available", lambda cuda=cuda: cuda)
         assert presets.default() == "quick"
         assert presets.get("queens") == presets.get("queens", "cpu") == presets.PRESETS["queens"]["quick"]
 
 
-def test_presets_for_a_gpu_are_others_with_changes():
+def test_presets_for_a_gpu_are_others_with_changes() -> None:
     extreme, gpu = (presets.PRESETS["sudoku"][name] for name in ("extreme", "gpu"))
     assert gpu.model == extreme.model | {"width": 128, "layers": 2}
     assert gpu.fit == extreme.fit | {"batch_size": 512, "updates": 5000}
@@ -131,7 +134,7 @@ class Outer:
     table: dict = field(default_factory=lambda: {"depth": 3, "inner": Inner()})
 
 
-def test_changed():
+def test_changed() -> None:
     outer = Outer()
     new = changed(
         outer,

@@ -84,7 +84,7 @@ def samples(trace: Any) -> dict[str, Any]:
 def test_sites_and_shapes(name: str, given: str) -> None:
     model = build(name)
     y = target(model) if "y" in given else None
-    trace = poutine.trace(model).get_trace(X if "x" in given else None, y)
+    trace: Any = poutine.trace(model).get_trace(X if "x" in given else None, y)
     sites = samples(trace)
     latents = [f"eps_{n}_{t}" for n in range(model.supervision) for t in range(model.transitions)]
     assert list(sites) == ([] if name == "no noise" else latents) + ["y"]
@@ -115,7 +115,8 @@ def test_the_sampled_answer_follows_the_decoder(name: str) -> None:
     """Chi-square of one token's counts among 1,000 rows, error rate 1e-6."""
     model = build(name, noise=NoNoise(), supervision=1)
     _, y = model(X[:1].expand(1000, -1))
-    expected = 1000 * poutine.trace(model).get_trace(X[:1]).nodes["y"]["fn"].base_dist.probs[0, 2]
+    site: Any = poutine.trace(model).get_trace(X[:1]).nodes["y"]
+    expected = 1000 * site["fn"].base_dist.probs[0, 2]
     counts = torch.bincount(y[:, 2], minlength=5)
     assert ((counts - expected) ** 2 / expected).sum() < 33.4  # 4 degrees of freedom
 
@@ -139,11 +140,11 @@ def test_segments_from_carried_latents_are_the_whole(name: str, given: str) -> N
     model, x = build(name).double(), X if given == "x" else None
     y = target(model)
     torch.manual_seed(3)
-    whole = poutine.trace(model).get_trace(x, y)
+    whole: Any = poutine.trace(model).get_trace(x, y)
     torch.manual_seed(3)
     latent = None
     for n in range(model.supervision):
-        part = poutine.trace(model).get_trace(x, y, latent=latent, steps=1)
+        part: Any = poutine.trace(model).get_trace(x, y, latent=latent, steps=1)
         latent = part.nodes["_RETURN"]["value"][0]
         for t in range(model.transitions if name != "no noise" else 0):
             torch.testing.assert_close(part.nodes[f"eps_0_{t}"]["value"], whole.nodes[f"eps_{n}_{t}"]["value"])
@@ -266,7 +267,7 @@ def test_the_objective_leaves_the_parameter_store_alone() -> None:
 def test_condition(name: str) -> None:
     model = build(name)
     y = target(model)
-    trace = poutine.trace(poutine.condition(model, data={"y": y})).get_trace(X)
+    trace: Any = poutine.trace(poutine.condition(model, data={"y": y})).get_trace(X)
     assert trace.nodes["y"]["is_observed"]
     z, answer = trace.nodes["_RETURN"]["value"]
     assert torch.equal(answer, y)
@@ -283,7 +284,7 @@ def test_predictive() -> None:
     assert drawn["eps_2_1"].shape == (4, ROWS, LENGTH + 1, WIDTH)
     assert not torch.equal(drawn["eps_0_0"][0], drawn["eps_0_0"][1])
     with torch.no_grad():
-        model.decoder.weight.mul_(1e4)  # an answer without chance: the same latents give the same one
+        model.get_parameter("decoder.weight").mul_(1e4)  # an answer without chance: the same latents give the same one
     drawn = Predictive(model, num_samples=4)(X)
     answers = drawn.pop("y")
     assert torch.equal(Predictive(model, posterior_samples=drawn)(X)["y"], answers)
@@ -357,7 +358,9 @@ def test_zero_mean_learns_its_scale_only() -> None:
         assert site.scale.std() > 0
     assert model_trace.nodes["eps_0_1"]["value"].std() > 0
     gp.SegmentELBO()(model, guide_of(model))(X, target(model))[0].backward()
-    mean, scale = model.guidance.down.weight.grad.chunk(2)
+    gradient = model.guidance.down.weight.grad
+    assert gradient is not None
+    mean, scale = gradient.chunk(2)
     assert mean.abs().max() == 0
     assert scale.abs().max() > 0
 
@@ -410,6 +413,7 @@ def test_unbounded_scale() -> None:
 def test_relations_start_with_a_head_each_and_a_free_one() -> None:
     mixer = Attention(heads=8, relation_init=4.0).build(16, LENGTH, RELATIONS)
     expected = torch.tensor([[4.0, 0], [0, 4], [0, 0]]).repeat(3, 1)[:8]
+    assert mixer.relation is not None
     assert torch.equal(mixer.relation.detach(), expected)
     assert Attention(heads=8, relations=False).build(16, LENGTH, RELATIONS).relation is None
     assert Attention(heads=8).build(16, LENGTH, None).relation is None
@@ -423,7 +427,8 @@ def test_attention_is_the_slow_one(spec: Spec, registers: int, rope: bool) -> No
     """Loops over rows, heads and pairs of tokens; only input tokens are related."""
     heads, width = 4, 16
     model = GRAM(spec, width=width, registers=registers, mixer=Attention(heads=heads, rope=rope)).double()
-    mixer, length, d = model.core.low[0].mixer, model.encoder.length, width // heads
+    mixer: Any = model.get_submodule("core.low.0.mixer")
+    length, d = model.encoder.length, width // heads
     nn.init.normal_(mixer.relation)
     x = torch.randn(2, length, width).double()
     q, k, v = (x @ weight.T for weight in mixer.qkv.weight.chunk(3))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -138,8 +139,9 @@ def test_rollouts_differ_only_where_something_is_drawn(name: str) -> None:
 @every
 def test_unknown_arguments_and_fixed_ones_are_refused(name: str) -> None:
     for wrong in ("noise", "shared", "depth"):
+        options: dict[str, Any] = {wrong: None}
         with pytest.raises(TypeError, match=wrong):
-            build(name, **{wrong: None})
+            build(name, **options)
 
 
 def test_bad_arguments() -> None:
@@ -226,7 +228,7 @@ def test_segment_is_the_paper_in_plain_torch(name: str, last: bool) -> None:
     torch.testing.assert_close(info.latent.h, h.detach())
     for (key, p), gradient in zip(model.named_parameters(), found, strict=True):
         wanted = torch.zeros_like(p) if p.grad is None else p.grad
-        torch.testing.assert_close(gradient, wanted, rtol=1e-8, atol=1e-8, msg=lambda m, key=key: f"{key}: {m}")
+        torch.testing.assert_close(gradient, wanted, rtol=1e-8, atol=1e-8, msg=partial("{}: {}".format, key))
     assert found[[key for key, _ in model.named_parameters()].index("core.low.0.mlp.down.weight")].abs().max() > 0
 
 
@@ -282,6 +284,8 @@ def test_q_fills_the_rollouts_and_selectors_use_it(name: str, task: gp.tasks.Sud
     torch.testing.assert_close(out.value, q[..., 0].sigmoid(), rtol=1e-4, atol=1e-4)
     logit = q[..., 0] - q[..., 1] if name == "hrm" else q[..., 0]
     torch.testing.assert_close(out.halt, logit, rtol=1e-4, atol=1e-4)
+    assert out.value is not None
+    assert out.halt is not None
     assert torch.equal(BestOfN()(task, x, out)[0], out.value.argmax(-1))
     assert torch.equal(HaltFirst()(task, x, out)[0], out.halt.argmax(-1))
     halted = gp.solve(model, task, x, num_samples=4, restart=True, seed=2, steps=3, halt=HaltHead(), select=HaltFirst())
@@ -289,6 +293,7 @@ def test_q_fills_the_rollouts_and_selectors_use_it(name: str, task: gp.tasks.Sud
     gp.fit_heads(model, task, updates=2, puzzles=4, validate_on=4)
     assert model.heads is not None
     fitted = gp.rollout(model, x, num_samples=4, restart=True, seed=2, steps=1)
+    assert fitted.value is not None
     assert not torch.equal(fitted.value, out.value)
     assert torch.equal(fitted.tokens, out.tokens)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,7 @@ from gram_ppl.runtime import precision
 from gram_ppl.training.scheduled_sampling import Redraw
 from gram_ppl.training.trainer import Trainer
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from processes import kind
+from .processes import kind
 
 SETTINGS: dict[str, Any] = {
     "updates": 12, "batch_size": 8, "evaluations": 2, "checkpoint_every": 3, "scheduled_sampling": 0.5,
@@ -92,14 +89,14 @@ def test_answers_are_drawn_from_bayes_rule(task: gp.tasks.Sudoku) -> None:
     likelihood = torch.tensor([model.answer(h).log_prob(y[None]).exp().item() for y in solutions])
     expected = likelihood / likelihood.sum()
     grid = 4000
-    rows = [tensor.expand(grid, *tensor.shape[1:]) for tensor in (x[None], solutions[:1], h)]
+    xs, ys, hs = (tensor.expand(grid, *tensor.shape[1:]) for tensor in (x[None], solutions[:1], h))
     chance = (torch.arange(grid) + 0.5) / grid
-    drawn = Redraw(task, 1)(model, *rows, torch.ones(grid, dtype=torch.bool), chance)
+    drawn = Redraw(task, 1)(model, xs, ys, hs, torch.ones(grid, dtype=torch.bool), chance)
     counts = (drawn[:, None] == solutions).all(-1).float().mean(0)
     torch.testing.assert_close(counts, expected, rtol=0, atol=1.5 / grid)
     assert expected.max() / expected.min() > 1.2
-    kept = Redraw(task, 1)(model, *rows, torch.zeros(grid, dtype=torch.bool), chance)
-    assert torch.equal(kept, rows[1])
+    kept = Redraw(task, 1)(model, xs, ys, hs, torch.zeros(grid, dtype=torch.bool), chance)
+    assert torch.equal(kept, ys)
 
 
 def test_rows_in_flight_have_solutions_that_change_and_a_run_without_does_not_go_on(

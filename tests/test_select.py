@@ -90,11 +90,11 @@ class Parrot(gp.Program):
     def initial(self, batch: int) -> gp.Latent:
         return gp.Latent(*torch.zeros(2, batch, 2, 4))
 
-    def forward(self, x: Tensor, *, latent: gp.Latent, steps: int, start: int) -> tuple[gp.Latent, Tensor]:
+    def forward(self, x: Any = None, y: Any = None, *, latent: Any = None, steps: Any = None, start: int = 0) -> Any:
         if start:
-            rows, before = self.calls.pop()
-            assert (rows, before) == (len(x), start)
-            self.calls.append((rows, before + steps))
+            number, before = self.calls.pop()
+            assert (number, before) == (len(x), start)
+            self.calls.append((number, before + steps))
             return latent, latent.h.argmax(dim=-1)
         self.calls.append((len(x), steps))
         rows = []
@@ -227,7 +227,8 @@ def test_selectors_against_brute_force(name: str, tokens: Tensor, seed: int) -> 
     index, score = SELECTORS[name](Lists(), torch.zeros(len(tokens), 1), out)
     for b in range(len(tokens)):
         best, value = expected(name, out, b)
-        assert (index[b].item(), score[b].item()) == (best, pytest.approx(value))
+        assert index[b].item() == best
+        assert score[b].item() == pytest.approx(value)
 
 
 @pytest.mark.parametrize("name", SELECTORS)
@@ -259,7 +260,8 @@ def test_ties_go_to_the_most_confident_answer_and_then_to_the_first() -> None:
             assert score.tolist() == [0.5] * 4
     # a confident answer does not outvote a more frequent one
     index, score = MajorityVote()(Lists(), torch.zeros(1, 1), rollouts([[[0], [1], [1]]], [[0.0, -99.0, -99.0]]))
-    assert (index.item(), score.item()) == (1, pytest.approx(2 / 3))
+    assert index.item() == 1
+    assert score.item() == pytest.approx(2 / 3)
 
 
 @pytest.mark.parametrize("shift", [0.0, -900.0])
@@ -282,7 +284,8 @@ def test_votes_count_answers_that_mean_the_same_together() -> None:
     out = rollouts([[(3, 3), (1, 2), (3, 3), (2, 1), (2, 1)]], [[0.0, -5.0, 0.0, -4.0, -6.0]])
     assert MajorityVote()(Lists(), INPUTS[1:2], out)[0].item() == 0
     index, score = MajorityVote()(Unordered(), INPUTS[1:2], out)
-    assert (index.item(), score.item()) == (3, pytest.approx(0.6))
+    assert index.item() == 3
+    assert score.item() == pytest.approx(0.6)
 
 
 def test_verified_takes_the_first_valid_answer_else_the_majority() -> None:
@@ -297,8 +300,9 @@ def test_verified_takes_the_first_valid_answer_else_the_majority() -> None:
 @pytest.mark.parametrize(("select", "head"), [(BestOfN(), "value"), (HaltFirst(), "halt")])
 def test_a_missing_head_is_named(select: Any, head: str) -> None:
     message = rf"{type(select).__name__} needs the {head} head, .*: fit them with gp.fit_heads"
+    missing: dict[str, Any] = {head: None}
     with pytest.raises(ValueError, match=message):
-        select(Lists(), INPUTS, full([TABLE[x] for x in range(4)], **{head: 0})._replace(**{head: None}))
+        select(Lists(), INPUTS, full([TABLE[x] for x in range(4)], **{head: 0})._replace(**missing))
 
 
 def test_symmetry_vote_chooses_as_its_base_does() -> None:

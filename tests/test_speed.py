@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import gram_ppl as gp
@@ -42,13 +43,13 @@ def tiny(task: gp.tasks.Sudoku, model: Callable[..., Any] = gp.models.GRAM, **op
     return program, gp.guides.AmortizedGuide(program) if model is gp.models.GRAM else gp.guides.Empty(program)
 
 
-def trainer(task: gp.tasks.Sudoku, *parts: Any) -> Trainer:
+def trainer(task: gp.tasks.Sudoku, model: nn.Module, guide: nn.Module) -> Trainer:
     settings = {
         "updates": 1000, "batch_size": 8, "seed": 0, "lr": 1e-3, "weight_decay": 0.1, "betas": [0.9, 0.95], "clip": 1.0,
         "warmup": 5, "decay": 0.3, "final": 0.05, "ema": 0.99, "evaluations": 0, "evaluate_on": 4,
         "evaluate_steps": None,
     }  # fmt: skip
-    return Trainer(*parts, task, gp.SegmentELBO(1.0), settings, "cpu")
+    return Trainer(model, guide, task, gp.SegmentELBO(1.0), settings, "cpu")
 
 
 def test_the_count_sees_a_read() -> None:
@@ -109,7 +110,7 @@ def test_fit_compiles_where_it_is_asked_to(task: gp.tasks.Sudoku) -> None:
     seen: list[bool] = []
 
     def watched(run: Trainer) -> None:
-        core: Any = run.segment.model.core  # type: ignore[union-attr]
+        core: Any = run.segment.model.core
         seen.append(core._compiled_call_impl is not None)
         core._compiled_call_impl = None  # the program itself is compiled in the slow test
 

@@ -6,9 +6,11 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,29 +21,30 @@ from gram_ppl.cli import app
 from gram_ppl.storage import checkpoint
 from gram_ppl.storage.folder import STATE_FILE
 from gram_ppl.training import interrupt
+from gram_ppl.training.trainer import Trainer
 
 ROOT = Path(__file__).resolve().parents[1]
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-SETTINGS = {"updates": 6, "batch_size": 8, "evaluations": 2, "checkpoint_every": 2, "progress": False}
+SETTINGS: dict[str, Any] = {"updates": 6, "batch_size": 8, "evaluations": 2, "checkpoint_every": 2, "progress": False}
 SECONDS = 10
 
 
 @pytest.fixture(scope="module")
-def task():
+def task() -> gp.tasks.Sudoku:
     return gp.tasks.Sudoku(box=(2, 2), clues=(4, 8), num_validation=4, num_test=4, pool=10)
 
 
-def fit(task, out, **changes):
+def fit(task: gp.tasks.Sudoku, out: Path, **changes: Any) -> None:
     model = gp.models.GRAM(task.spec, width=8)
     gp.fit(model, gp.guides.AmortizedGuide(model), task, out=out, resume=None, **SETTINGS | changes)
 
 
 @contextmanager
-def terminated(after=0.2):
+def terminated(after: float = 0.2) -> Iterator[Callable[[], None]]:
     """Within, the process gets SIGTERM so many seconds after the call of what this yields; it must then be quick."""
     moment = []
 
-    def kill():
+    def kill() -> None:
         moment.append(time.monotonic())
         os.kill(os.getpid(), signal.SIGTERM)
 
@@ -51,9 +54,9 @@ def terminated(after=0.2):
     timer.join()
 
 
-def forever(*_):
+def forever(*_: object) -> None:
     """Hundreds of calls, as of a compiler, in the middle of something."""
-    for _ in range(600):
+    for _call in range(600):
         time.sleep(0.1)
 
 
@@ -61,8 +64,10 @@ def forever(*_):
     ("the first update, which compiles", 0, None), ("the first update after a checkpoint", 4, 4),
     ("an evaluation", 2, 2), ("the last evaluation", 5, 5),
 ])  # fmt: skip
-def test_training_stops_in_the_middle_of(task, tmp_path, phase, update, state):
-    def stuck(run):
+def test_training_stops_in_the_middle_of(
+    task: gp.tasks.Sudoku, tmp_path: Path, phase: str, update: int, state: int | None
+) -> None:
+    def stuck(run: Trainer) -> None:
         if run.update == update:
             network = run.average.module if "evaluation" in phase else run.segment
             network.model.core.register_forward_pre_hook(forever)
@@ -79,7 +84,7 @@ def test_training_stops_in_the_middle_of(task, tmp_path, phase, update, state):
     assert all(torch.equal(tensors[name], others[name]) for name in tensors)
 
 
-def test_a_signal_while_the_state_is_written_stops_before_the_evaluation(task, tmp_path):
+def test_a_signal_while_the_state_is_written_stops_before_the_evaluation(task: gp.tasks.Sudoku, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     with interrupt.deferred(folder) as request:
         request.where = None  # as while it is written
@@ -88,11 +93,13 @@ def test_a_signal_while_the_state_is_written_stops_before_the_evaluation(task, t
             pytest.fail("it goes on")
 
 
-def test_updates_of_seconds_are_stored_one_by_one(task, tmp_path, monkeypatch):
+def test_updates_of_seconds_are_stored_one_by_one(
+    task: gp.tasks.Sudoku, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("gram_ppl.training.fit.SLOW", 0.0)
     seen = []
 
-    def look(run):
+    def look(run: Trainer) -> None:
         path = tmp_path / STATE_FILE
         seen.append(checkpoint.read(path)[1]["update"] if path.exists() else 0)
 
@@ -100,12 +107,14 @@ def test_updates_of_seconds_are_stored_one_by_one(task, tmp_path, monkeypatch):
     assert seen == [0, 1, 2, 3]
 
 
-def test_the_measurement_at_the_end_of_train_stops_and_is_made_again(tmp_path, monkeypatch):
+def test_the_measurement_at_the_end_of_train_stops_and_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings = ["task.num_test=4", "task.num_validation=2", "model.width=8", "steps=2"]
     options = ["train", "sudoku", "--updates", "2", "--out", str(tmp_path), "--json"]
     options += [text for setting in settings for text in ("--set", setting)]
     with terminated(1.0) as start:
-        hook = {"before_update": lambda run: start() if run.update == 1 else None}
+        hook: dict[str, Any] = {"before_update": lambda run: start() if run.update == 1 else None}
         monkeypatch.setattr("gram_ppl.cli.training.fit", partial(gp.fit, **hook))
         stopped = CliRunner().invoke(app, [*options, "--set", "samples=1000000"])
     monkeypatch.setattr("gram_ppl.cli.training.fit", gp.fit)
@@ -116,7 +125,7 @@ def test_the_measurement_at_the_end_of_train_stops_and_is_made_again(tmp_path, m
     assert (tmp_path / "metrics.json").exists()
 
 
-def test_answers_stop(task, tmp_path):
+def test_answers_stop(task: gp.tasks.Sudoku, tmp_path: Path) -> None:
     model = gp.models.GRAM(task.spec, width=8)
     with terminated() as start:
         start()
@@ -125,7 +134,7 @@ def test_answers_stop(task, tmp_path):
     assert stopped.value.code == 143
 
 
-def ends(process, said):
+def ends(process: subprocess.Popen[str], said: str) -> None:
     """What the process says on standard error when it is terminated, and that it ends in time, by the signal."""
     process.terminate()
     start = time.monotonic()
@@ -135,10 +144,10 @@ def ends(process, said):
     assert said in error
 
 
-def test_a_process_that_compiles_ends(tmp_path):
+def test_a_process_that_compiles_ends(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "gram_ppl.cli", "train", "sudoku", "--updates", "9", "--out", "run"]
     command += ["--set", "fit.compile=true"]
-    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    pipes: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
     cold = ENVIRONMENT | {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
     process = subprocess.Popen(command, cwd=tmp_path, env=cold, **pipes)
     deadline = time.monotonic() + 120
@@ -151,14 +160,16 @@ def test_a_process_that_compiles_ends(tmp_path):
 DEAF = """
 import hashlib, signal
 from gram_ppl.training import interrupt
+from gram_ppl.training.trainer import Trainer
 with interrupt.prompt(grace=0.5), interrupt.resumable("nowhere"):
     print("deaf", flush=True)
     hashlib.pbkdf2_hmac("sha256", b"", b"", 1 << 30)
 """
 
 
-def test_a_process_ends_that_does_not_come_to_python(tmp_path):
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+def test_a_process_ends_that_does_not_come_to_python(tmp_path: Path) -> None:
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     process = subprocess.Popen([sys.executable, "-c", DEAF], cwd=tmp_path, env=ENVIRONMENT, **pipes)
+    assert process.stdout is not None
     assert process.stdout.readline() == "deaf\n"
     ends(process, "s after SIGTERM; the last checkpoint is whole\n")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import runpy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 import pyro.distributions as dist
 import pytest
 import torch
+from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
 import gram_ppl as gp
@@ -38,12 +39,12 @@ def fault(check: Callable[..., None], *given: Any) -> str:
 
 
 class IgnoresGivens(LatinSquare):
-    def violations(self, x, y):
+    def violations(self, x: Tensor, y: Tensor) -> Tensor:
         return super().violations(torch.zeros_like(x), y)
 
 
 class LosesASolution(LatinSquare):
-    def solutions(self, x):
+    def solutions(self, x: Tensor) -> Tensor:
         found = super().solutions(x)
         return found[1:] if len(found) > 1 else found
 
@@ -51,13 +52,13 @@ class LosesASolution(LatinSquare):
 class Lopsided(LatinSquare):
     """Of the solutions of an input the first one comes up."""
 
-    def rows(self, num, generator):
+    def rows(self, num: int, generator: torch.Generator) -> gp.Batch:
         x = super().rows(num, generator).x
         return gp.Batch(x, torch.stack([self.solutions(one)[0] for one in x]))
 
 
 class LopsidedTest(LatinSquare):
-    def batches(self, split, batch_size, generator):
+    def batches(self, split: str, batch_size: int, generator: torch.Generator) -> Iterator[gp.Batch]:
         if split == "train":
             return super().batches(split, batch_size, generator)
         y = torch.stack([self.solutions(x)[len(self.solutions(x)) // 2] for x in self.inputs(split)])
@@ -66,57 +67,59 @@ class LopsidedTest(LatinSquare):
 
 
 class Leaks(LatinSquare):
-    def batches(self, split, batch_size, generator):
+    def batches(self, split: str, batch_size: int, generator: torch.Generator) -> Iterator[gp.Batch]:
         if split != "train":
             return super().batches(split, batch_size, generator)
         return (self.rows(batch_size, generator) for _ in count())
 
 
 class DrawsElsewhere(LatinSquare):
-    def rows(self, num, generator):
+    def rows(self, num: int, generator: torch.Generator) -> gp.Batch:
         torch.rand(1)
         return super().rows(num, generator)
 
 
 class OtherEveryTime(LatinSquare):
-    def inputs(self, split):
+    def inputs(self, split: str) -> Tensor:
         return super().inputs(split)[torch.randperm(len(super().inputs(split)))]
 
 
 class RaisesOnGarbage(LatinSquare):
-    def violations(self, x, y):
+    def violations(self, x: Tensor, y: Tensor) -> Tensor:
         torch.zeros(self.n + 1)[y.long()]
         return super().violations(x, y)
 
 
 class TakesFloats(LatinSquare):
-    def violations(self, x, y):
+    def violations(self, x: Tensor, y: Tensor) -> Tensor:
         return super().violations(x.long(), y.long())
 
 
 class Transposes(LatinSquare):
-    def parse(self, text):
+    def parse(self, text: str) -> Tensor:
         return super().parse(text).view(self.n, self.n).T.flatten()
 
 
 class ReadsAnything(LatinSquare):
-    def parse(self, text):
+    def parse(self, text: str) -> Tensor:
         return super().parse(text) if len(text.split()) == self.n**2 else torch.zeros(self.n**2, dtype=torch.long)
 
 
 class NoUndo(LatinSquare):
-    def symmetric(self, x, generator):
+    def symmetric(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         return torch.where(x > 0, 1 + x % self.n, 0), lambda y: y
 
 
 class WrongLeaves(LatinSquare):
-    def __init__(self, **arguments):
+    spec: Spec
+
+    def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
         self.spec = self.spec._replace(leaves=torch.eye(self.n + 1, dtype=torch.bool))
 
 
 class Repeats(LatinSquare):
-    def batches(self, split, batch_size, generator):
+    def batches(self, split: str, batch_size: int, generator: torch.Generator) -> Iterator[gp.Batch]:
         first = next(super().batches(split, batch_size, generator))
         return (first for _ in count())
 
@@ -157,7 +160,7 @@ def test_the_task_of_the_example() -> None:
 
 SPEC = Spec(6, 4, 6, 5)
 TASK = LatinSquare(**SMALL)
-SIZE = {"width": 16}
+SIZE: dict[str, Any] = {"width": 16}
 SYSTEMS: dict[str, tuple[Any, Any, Any]] = {
     "GRAM": (lambda: models.GRAM(SPEC, transitions=2, **SIZE), gp.guides.AmortizedGuide, None),
     "every transition": (lambda: models.GRAM(TASK.spec, **SIZE), gp.guides.EveryTransition, None),
@@ -185,22 +188,22 @@ def test_our_models_and_guides(name: str) -> None:
 class SharesRows(models.Direct):
     """Rows see the mean of the batch."""
 
-    def answer(self, h):
+    def answer(self, h: Tensor) -> TorchDistribution:
         return super().answer(h + h.mean(0, keepdim=True))
 
 
 class ForgetsY(models.Direct):
-    def forward(self, x=None, y=None, **options):
+    def forward(self, x: Tensor | None = None, y: Tensor | None = None, **options: Any) -> Any:
         return super().forward(x, None, **options)
 
 
 class Loses(models.Direct):
-    def forward(self, x=None, y=None, **options):
+    def forward(self, x: Tensor | None = None, y: Tensor | None = None, **options: Any) -> Any:
         return super().forward(x, y, **options)[0]
 
 
 class Detached(models.Direct):
-    def answer(self, h):
+    def answer(self, h: Tensor) -> TorchDistribution:
         with torch.no_grad():
             return super().answer(h)
 
@@ -217,29 +220,30 @@ def test_a_broken_model_is_told_its_fault(kind: Any, sentence: str) -> None:
 
 
 class Narrow(gp.Guide):
-    def posterior(self, u, y, prior):
+    def posterior(self, u: Tensor, y: Tensor, prior: TorchDistribution) -> TorchDistribution:
         return dist.Normal(torch.zeros_like(u[..., :3]), 1.0).to_event(2)
 
 
 class NotFinite(gp.Guide):
-    def posterior(self, u, y, prior):
+    def posterior(self, u: Tensor, y: Tensor, prior: TorchDistribution) -> TorchDistribution:
         return dist.Normal(prior.base_dist.loc / 0, 1.0, validate_args=False).to_event(2)
 
 
 class Idle(gp.Guide):
-    def __init__(self, model):
+    def __init__(self, model: gp.Program) -> None:
         super().__init__(model)
         self.head = nn.Linear(3, 3)
 
-    def posterior(self, u, y, prior):
+    def posterior(self, u: Tensor, y: Tensor, prior: TorchDistribution) -> TorchDistribution:
         return prior
 
 
 class NeedsNothing(gp.Guide):
-    def forward(self, x=None, y=None, **options):
+    def forward(self, x: Tensor | None = None, y: Tensor | None = None, **options: Any) -> Any:
+        assert x is not None
         return super().forward(x, torch.ones(len(x), 6, dtype=torch.long) if y is None else y, **options)
 
-    def posterior(self, u, y, prior):
+    def posterior(self, u: Tensor, y: Tensor, prior: TorchDistribution) -> TorchDistribution:
         return prior
 
 
@@ -303,11 +307,11 @@ def test_a_broken_policy_is_told_its_fault(policy: Any, sentence: str) -> None:
     assert fault(gp.testing.check_policy, policy).startswith(sentence)
 
 
-def beyond(task, x, rollouts):
+def beyond(task: gp.tasks.Task, x: Tensor, rollouts: gp.Rollouts) -> tuple[Tensor, Tensor]:
     return torch.full((len(x),), rollouts.tokens.shape[1]), torch.ones(len(x))
 
 
-def comparing(task, x, rollouts):
+def comparing(task: gp.tasks.Task, x: Tensor, rollouts: gp.Rollouts) -> tuple[Tensor, Tensor]:
     score = rollouts.log_prob.amax(1)
     return rollouts.log_prob.argmax(1), score - score.mean()
 

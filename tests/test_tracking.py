@@ -147,7 +147,8 @@ def test_the_mean_of_a_longer_window(task: gp.tasks.Sudoku) -> None:
         clock = clocks.WallClock()
 
     Told.clock.updates, Told.clock.seconds = 4, {"data": 2.0, "forward": 6.0}
-    values = tracking.Meter(Told(), None).read()
+    told: Any = Told()
+    values = tracking.Meter(told, None).read()
     assert (values["time/step"], values["time/data"], values["speed/examples_per_second"]) == (2.0, 0.5, 3.0)
     assert Told.clock.take() == (0, {})
     record = Record(3, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0)

@@ -115,7 +115,7 @@ def saved(thing: Any) -> Any:
 @pytest.mark.parametrize("kind", [*FIRST, "vae", "trm"])
 def test_model_guide_and_segment_travel(kind: str, through: Any) -> None:
     model, guide, x, y = build(kind)
-    svi = SVI(model, guide, pyro.optim.SGD({"lr": 0.0}), Trace_ELBO())
+    svi = SVI(model, guide, pyro.optim.PyroOptim(torch.optim.SGD, {"lr": 0.0}), Trace_ELBO())
     for stage in ("fresh", "after SVI", "after the store was read"):
         one, two = through((model, guide))
         assert not vars(next(one.parameters())).keys() & {"unconstrained"}
@@ -206,7 +206,7 @@ def test_auto_guides_fit_the_rows_they_began_with(auto: Any) -> None:
     model, _, x, y = build("gram")
     model.supervision = 1
     guide = auto(model)
-    svi = SVI(model, guide, pyro.optim.Adam({"lr": 0.05}), Trace_ELBO())
+    svi = SVI(model, guide, pyro.optim.PyroOptim(torch.optim.Adam, {"lr": 0.05}), Trace_ELBO())
     losses = [svi.step(x, y) for _ in range(12)]
     assert losses[-1] < losses[0] - 20
     with pytest.raises(ValueError, match=r"plate\('batch'\).*3 vs 2"):
@@ -232,9 +232,9 @@ def loss(model: Any, guide: Any, x: Tensor, y: Tensor) -> tuple[float, float]:
 def test_scale_and_mask_around_a_guide(kind: str) -> None:
     """They act on the KL: twice of it, none of it."""
     model, guide, x, y = build(kind)
+    off: Any = torch.tensor(False)
     once, twice, none = (
-        loss(model, worn, x, y)
-        for worn in (guide, poutine.scale(guide, scale=2.0), poutine.mask(guide, mask=torch.tensor(False)))
+        loss(model, worn, x, y) for worn in (guide, poutine.scale(guide, scale=2.0), poutine.mask(guide, mask=off))
     )
     for a, b, c in zip(once, twice, none, strict=True):
         assert a - c > 1
@@ -251,7 +251,7 @@ def test_scale_and_mask_around_a_guide(kind: str) -> None:
 def test_block_replay_and_condition_around_a_guide(kind: str) -> None:
     model, guide, x, y = build(kind)
     trace = poutine.trace(guide).get_trace(x, y, steps=1)
-    values = latents(trace)
+    values: dict[str, Any] = latents(trace)
     model_trace, guide_trace, _ = gp.SegmentELBO().run(model, poutine.block(guide), (x, y), {"steps": 1})
     assert latents(guide_trace) == {}  # the prior acts
     assert latents(model_trace).keys() == values.keys()
@@ -278,7 +278,8 @@ def test_a_step_of_svi_is_a_segment(kind: str) -> None:
         pyro.set_rng_seed(3)
         expected = elbo(model, guide)(x, y)[0].item()
         pyro.set_rng_seed(3)
-        assert SVI(model, guide, pyro.optim.SGD({"lr": 0.0}), elbo).step(x, y) == pytest.approx(expected, rel=1e-5)
+        still = pyro.optim.PyroOptim(torch.optim.SGD, {"lr": 0.0})
+        assert SVI(model, guide, still, elbo).step(x, y) == pytest.approx(expected, rel=1e-5)
 
 
 # Parameters -----------------------------------------------------------------------------------------------------------
@@ -290,7 +291,7 @@ def test_two_models_under_names_of_their_own(kind: str) -> None:
     pairs[1][0].name, pairs[1][1].name = "other", "other_guide"
     before = [pair[0].decoder.weight.clone() for pair in pairs]
     for model, guide, x, y in pairs:
-        SVI(model, guide, pyro.optim.Adam({"lr": 0.1}), Trace_ELBO()).step(x, y)
+        SVI(model, guide, pyro.optim.PyroOptim(torch.optim.Adam, {"lr": 0.1}), Trace_ELBO()).step(x, y)
     assert all((pair[0].decoder.weight != old).any() for pair, old in zip(pairs, before, strict=True))
     names = {name.split("$$$")[0] for name in pyro.get_param_store()}
     assert names == {"model", "other"} | ({"guide", "other_guide"} if kind == "gram" else set())
@@ -413,6 +414,7 @@ def test_puzzle_numbers_have_a_range_of_their_own() -> None:
 def test_symmetric_views_keep_what_has_no_answer() -> None:
     t = trials.fresh("Deciding")
     answers = gp.solve(t.model, trials.TASK, t.x, num_samples=4, steps=4, select=gp.select.SymmetryVote())
+    assert answers.rollouts.answered is not None
     none = ~answers.rollouts.answered
     assert none.any()
     assert (answers.rollouts.tokens[none] == -1).all()

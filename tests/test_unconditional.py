@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -44,7 +46,7 @@ def test_inputs_have_no_tokens(task: gp.tasks.Unconditional) -> None:
         task.parse("1...")
 
 
-def test_trains_saves_and_generates(task: gp.tasks.Unconditional, tmp_path) -> None:
+def test_trains_saves_and_generates(task: gp.tasks.Unconditional, tmp_path: Path) -> None:
     model = gp.models.GRAM(task.spec, width=16, supervision=2, transitions=1)
     guide = gp.guides.AmortizedGuide(model)
     history = gp.fit(model, guide, task, updates=4, batch_size=4, out=tmp_path, progress=False, evaluations=1)
@@ -70,7 +72,9 @@ def test_relations_of_each_example_are_the_static_ones() -> None:
     torch.testing.assert_close(dynamic(x, related), static(x))
     model = gp.models.GRAM(spec, width=16, encoder=gp.models.NodeTokens(), registers=1)
     graphs = torch.randint(1, 3, (3, 10))
-    assert torch.equal(model.encoder.related(graphs)[:, 0, 1:, 1:] > 0, adjacency(graphs))
+    found = model.encoder.related(graphs)
+    assert found is not None
+    assert torch.equal(found[:, 0, 1:, 1:] > 0, adjacency(graphs))
     with torch.no_grad():
         torch.manual_seed(0)
         first, _ = model(graphs[:1], steps=1)

@@ -21,7 +21,7 @@ from gram_ppl.reporting.watch import CHANGED, DECIDED, summary, watch_page, watc
 from gram_ppl.state import Latent
 from gram_ppl.tasks.base import Task
 
-from . import chromium
+from .chromium import FOUND, Browser
 
 TASK = gp.tasks.Sudoku((2, 2), (12, 14), num_validation=8, num_test=8)  # few are blank, so that luck suffices
 X = TASK.inputs("test")[2]  # two blanks
@@ -118,7 +118,7 @@ def test_plain_models_change_their_answer_step_by_step() -> None:
 
 def test_a_trajectory_that_halts_stands_still_and_one_that_does_not_begins_again() -> None:
     model, x = gp.models.GRAM(TASK.spec, width=16, noise=gp.models.LearnedNoise(scale=3.0)), TASK.inputs("test")[1]
-    options = {"steps": 6, "halt": gp.halt.Stable(1), "retry": 2}
+    options: dict[str, Any] = {"steps": 6, "halt": gp.halt.Stable(1), "retry": 2}
     data, out = seen(model, x, **options), gp.rollout(model, x[None], num_samples=N, seed=3, **options)
     assert torch.equal(unpacked(data, "tokens", "<u2")[-1], out.tokens[0])
     for k in (1, 3):
@@ -222,12 +222,12 @@ def test_boards_from_nothing_take_no_puzzle(tmp_path: Path) -> None:
 
 # In a browser ---------------------------------------------------------------------------------------------------------
 
-browsing = pytest.mark.skipif(chromium.FOUND is None, reason="no Chromium on this machine (Debian: chromium)")
+browsing = pytest.mark.skipif(FOUND is None, reason="no Chromium on this machine (Debian: chromium)")
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[chromium.Browser]:
-    with chromium.Browser(tmp_path_factory.mktemp("profile")) as found:
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with Browser(tmp_path_factory.mktemp("profile")) as found:
         yield found
 
 
@@ -247,7 +247,7 @@ DIGITS = """[...document.querySelectorAll('#boards li svg')].map(board =>
 
 
 @browsing
-def test_a_click_through(browser: chromium.Browser, page: tuple[Path, dict[str, Any]]) -> None:
+def test_a_click_through(browser: Browser, page: tuple[Path, dict[str, Any]]) -> None:
     path, data = page
     browser.open(path)
     last, text = len(data["steps"]), data["steps"][-1]
@@ -302,7 +302,7 @@ def test_a_click_through(browser: chromium.Browser, page: tuple[Path, dict[str, 
 
 @browsing
 def test_it_fits_a_telephone_and_has_words_for_those_who_do_not_see(
-    browser: chromium.Browser, page: tuple[Path, dict[str, Any]]
+    browser: Browser, page: tuple[Path, dict[str, Any]]
 ) -> None:
     path, data = page
     browser.resize(390, 844, dark=True)
@@ -328,8 +328,9 @@ def test_it_fits_a_telephone_and_has_words_for_those_who_do_not_see(
     ids=lambda task: type(task).__name__,
 )  # fmt: skip
 @pytest.mark.parametrize("decides", [True, False])
-def test_every_world_is_drawn(browser: chromium.Browser, tmp_path: Path, task: Task, decides: bool) -> None:
-    x, options = task.inputs("test")[0], {"width": 16, "transitions": 1, "supervision": 4}
+def test_every_world_is_drawn(browser: Browser, tmp_path: Path, task: Task, decides: bool) -> None:
+    x = task.inputs("test")[0]
+    options: dict[str, Any] = {"width": 16, "transitions": 1, "supervision": 4}
     model = gp.models.Deciding(task.spec, block=2, **options) if decides else gp.models.GRAM(task.spec, **options)
     data = watched(task, x, list(course(model, x, num_samples=2, seed=0)), None)
     (tmp_path / "page.html").write_text(watch_page("All", "", data), encoding="utf-8")

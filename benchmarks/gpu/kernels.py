@@ -31,7 +31,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from gpu.rows import Rows, add_options
 from pyro.distributions.util import detach
 from rich.console import Console
 from rich.table import Table
@@ -39,6 +38,7 @@ from torch import Tensor
 from torch.distributions import kl_divergence
 from torch.nn.attention.flex_attention import flex_attention
 
+from gpu.rows import Rows, add_options
 from gram_ppl import nn as blocks
 from gram_ppl.models import LearnedNoise
 from gram_ppl.runtime.graphs import CudaGraphs
@@ -63,7 +63,8 @@ def padded(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
     """The same with tokens added that nobody reads."""
     length, more = q.shape[-2], -q.shape[-2] % 8
     bias = F.pad(F.pad(bias, (0, more), value=-torch.inf), (0, 0, 0, more))
-    return fused(*(F.pad(tensor, (0, 0, 0, more)) for tensor in (q, k, v)), bias)[..., :length, :]
+    q, k, v = (F.pad(tensor, (0, 0, 0, more)) for tensor in (q, k, v))
+    return fused(q, k, v, bias)[..., :length, :]
 
 
 def flex(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Any:
@@ -220,7 +221,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         size, options.lengths, options.repeats = {"width": 16, "heads": 2, "batch": 2, "length": 8}, [8, 9], 1
     torch.manual_seed(0)
     groups: dict[str, Callable[[], tuple[list[Tensor], dict[str, Way]]]] = {
-        f"attention {length}": lambda length=length: attention(size, length, device) for length in options.lengths
+        f"attention {length}": partial(attention, size, length, device) for length in options.lengths
     }
     groups |= {"noise": lambda: noise(size, device), "block": lambda: block(size, device)}
     rows = Rows(options.result, device, size=size)

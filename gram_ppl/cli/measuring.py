@@ -15,7 +15,7 @@ from ..inference.rollout import rollout
 from ..inference.select import Selector, distinct
 from ..inference.solve import generate as generated
 from ..program.poutine import Temperature
-from ..reporting import tables as reports
+from ..reporting.tables import metrics_table, page
 from ..storage.card import Card
 from ..storage.measurement import Measurement
 from ..storage.places import PRETRAINED, located, names
@@ -74,7 +74,7 @@ def evaluate(
         document |= {"folder": str(folder), "task": type(task).__name__}
         document |= measure(model, task, x, how, select=chosen, mode=mode, seed=seed)
         if not as_json:
-            Console().print(reports.metrics_table(str(folder), {"": document}))
+            Console().print(metrics_table(str(folder), {"": document}))
 
 
 def report(
@@ -87,7 +87,7 @@ def report(
 ) -> None:
     """Write a page with the figures and pictures of a run into its folder, as Markdown and HTML."""
     with answering(as_json) as document:
-        files = [str(path) for path in reports.page(folder, puzzles=held_out, samples=samples, steps=steps, seed=seed)]
+        files = [str(path) for path in page(folder, puzzles=held_out, samples=samples, steps=steps, seed=seed)]
         document |= {"folder": str(folder), "files": files}
         if not as_json:
             print(*files, sep="\n")

@@ -273,10 +273,7 @@ def precise(device: torch.device) -> Iterator[None]:
     precision = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:
-        with (
-            pyro.settings.context(**dict.fromkeys(VALIDATIONS, False)),
-            torch.autocast(device.type, enabled=False),
-        ):
+        with pyro.settings.context(**dict.fromkeys(VALIDATIONS, False)), torch.autocast(device.type, enabled=False):
             yield
     finally:
         torch.set_float32_matmul_precision(precision)

@@ -32,13 +32,7 @@ def coverage(task: Task, x: Tensor, tokens: Tensor, shares: Shares | None = None
 
 
 def evaluate(
-    model: nn.Module,
-    task: Task,
-    *,
-    x: Tensor | None = None,
-    num_samples: int = 20,
-    seed: int = 0,
-    **options: Any,
+    model: nn.Module, task: Task, *, x: Tensor | None = None, num_samples: int = 20, seed: int = 0, **options: Any
 ) -> dict[str, Any]:
     """Prior rollouts on held-out inputs, judged by the task's verifier.
 

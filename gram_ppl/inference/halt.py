@@ -38,7 +38,30 @@ class Never:
 
 
 @dataclass(frozen=True)
-class HaltHead:
+class Above:
+    """What rules about a probability share; their threshold and the first supervision step that they look at.
+
+    Raises:
+        ValueError: the threshold is no probability, or ``at_least`` is less than 1.
+    """
+
+    threshold: float
+    at_least: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.threshold <= 1:
+            raise ValueError(f"threshold must be a probability, got {self.threshold}")
+        if self.at_least < 1:
+            raise ValueError(f"at_least must be at least 1, got {self.at_least}")
+
+    @property
+    def first(self) -> int:
+        """See :class:`Halt`."""
+        return self.at_least
+
+
+@dataclass(frozen=True)
+class HaltHead(Above):
     """Stop where the halt head gives the decoded answer more than ``threshold`` probability of being right.
 
     Args:
@@ -50,15 +73,6 @@ class HaltHead:
     """
 
     threshold: float = 0.5
-    at_least: int = 1
-
-    def __post_init__(self) -> None:
-        _check(self.threshold, self.at_least)
-
-    @property
-    def first(self) -> int:
-        """See :class:`Halt`."""
-        return self.at_least
 
     def __call__(self, step: Step, memory: Any) -> tuple[Tensor, Any]:
         """See :class:`Halt`."""
@@ -68,7 +82,7 @@ class HaltHead:
 
 
 @dataclass(frozen=True)
-class Confident:
+class Confident(Above):
     """Stop where the decoder gives its own answer, all tokens together, more than ``threshold`` probability.
 
     Args:
@@ -80,15 +94,6 @@ class Confident:
     """
 
     threshold: float = 0.75
-    at_least: int = 1
-
-    def __post_init__(self) -> None:
-        _check(self.threshold, self.at_least)
-
-    @property
-    def first(self) -> int:
-        """See :class:`Halt`."""
-        return self.at_least
 
     def __call__(self, step: Step, memory: Any) -> tuple[Tensor, Any]:
         """See :class:`Halt`."""
@@ -120,10 +125,3 @@ class Stable:
         before, repeated = memory
         repeated = torch.where((step.tokens == before).all(dim=-1), repeated + 1, 0)
         return repeated >= self.steps, (step.tokens, repeated)
-
-
-def _check(threshold: float, at_least: int) -> None:
-    if not 0 <= threshold <= 1:
-        raise ValueError(f"threshold must be a probability, got {threshold}")
-    if at_least < 1:
-        raise ValueError(f"at_least must be at least 1, got {at_least}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import nullcontext
 from dataclasses import fields, replace
 from itertools import pairwise
@@ -20,7 +20,7 @@ from .options import Options, first_seed
 from .strides import Strides
 
 
-def trajectories(model: nn.Module, x: Tensor, **options: Any) -> Iterator[Step]:
+def trajectories(model: nn.Module, x: Tensor, **options: Any) -> Generator[Step, None, None]:
     """N trajectories of the prior for each input, all in one batch, yielded after every supervision step.
 
     Ends early when all trajectories have halted. Those of models that decide run on, and begin again nowhere.

@@ -93,7 +93,7 @@ class SegmentELBO(TraceMeanField_ELBO):
         """Move β to where training stands, ``progress`` in [0, 1]."""
         self.beta = self.schedule(progress) if callable(self.schedule) else self.schedule
 
-    def __call__(self, model: nn.Module, guide: nn.Module) -> Segment:  # type: ignore[override]
+    def __call__(self, model: Callable[..., Any], guide: Callable[..., Any]) -> Segment:  # type: ignore[override]
         """Bind model and guide into a module that yields ``(loss, SegmentInfo)``."""
         return Segment(model, guide, self)
 

@@ -128,10 +128,7 @@ def save(folder: str | Path, model: nn.Module, guide: nn.Module, task: Task, *, 
 
 
 def load(
-    folder: str | Path,
-    *,
-    task: Task | None = None,
-    guide: Callable[[Any], nn.Module] | None = None,
+    folder: str | Path, *, task: Task | None = None, guide: Callable[[Any], nn.Module] | None = None
 ) -> tuple[Any, Any, Any]:
     """Model, guide and task of a folder that :func:`save` or training wrote, on the CPU.
 

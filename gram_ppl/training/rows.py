@@ -72,12 +72,8 @@ class Rows:
             age = torch.zeros(len(x), dtype=torch.int64, device=x.device)
             return Carry(x, y, latent.map(torch.Tensor.clone), age)
         x, y, latent, age, done = self.carry
-        fresh: Any
-        if done is None:
-            fresh, new = self.oldest(update), next(self.batches)
-        else:
-            fresh = done.nonzero()[:, 0]
-            new = self._drawn(len(fresh))
+        fresh: Any = self.oldest(update) if done is None else done.nonzero()[:, 0]
+        new = next(self.batches) if done is None else self._drawn(len(fresh))
         here, mine = self.shares.own(fresh, len(x)), self.shares.here(len(x))
         rows = torch.arange(len(x), device=x.device)[fresh]
         x[fresh], y[fresh], start = self._begun(new.x, new.y, (rows >= mine.start) & (rows < mine.stop))

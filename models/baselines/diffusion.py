@@ -64,14 +64,7 @@ class Diffusion(Program):
     depth: int
 
     def __init__(
-        self,
-        spec: Spec,
-        *,
-        kernel: Uniform | Absorbing,
-        denoising: int,
-        timed: bool,
-        seed: int = 0,
-        **options: Any,
+        self, spec: Spec, *, kernel: Uniform | Absorbing, denoising: int, timed: bool, seed: int = 0, **options: Any
     ) -> None:
         super().__init__()
         if denoising < 1:

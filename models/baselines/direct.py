@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor
-
-from ...state import Latent
 from ...tasks.base import Spec
 from ..recursion import Recursive
 
@@ -40,15 +37,6 @@ class Direct(Recursive):
         self.h0.zero_()
         self.l0.zero_()
 
-    def forward(
-        self,
-        x: Tensor | None = None,
-        y: Tensor | None = None,
-        *,
-        latent: Latent | None = None,
-        steps: int | None = None,
-        start: int = 0,
-    ) -> tuple[Latent, Tensor]:
-        """See :meth:`Program.forward`; whatever ``steps`` says, the stack runs once."""
-        carried = latent is not None and start > 0
-        return super().forward(x, y, latent=latent, steps=0 if carried else 1, start=start)
+    def numbers(self, start: int, steps: int | None) -> range:
+        """See :meth:`Recursive.numbers`; whatever ``steps`` says, the stack runs once."""
+        return range(start, 1)

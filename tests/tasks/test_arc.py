@@ -10,6 +10,7 @@ import re
 import tarfile
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -127,25 +128,32 @@ def rows(boards: Tensor) -> set[tuple[int, ...]]:
 
 @many
 @given(grid=grids(), data=st.data())
-def test_encode_equals_a_slow_encoder_and_decode_undoes_it(grid, data):
+def test_encode_equals_a_slow_encoder_and_decode_undoes_it(grid: np.ndarray, data: st.DataObject) -> None:
     row, column = (data.draw(st.integers(0, 30 - size)) for size in grid.shape)
     canvas = encode(grid, (row, column))
     assert canvas.tolist() == slow_canvas(grid, row, column)
-    assert np.array_equal(decode(canvas)[0], grid)
+    assert np.array_equal(decoded(canvas)[0], grid)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (2, 3), (29, 30), (30, 30), (30, 1)])
-def test_encode_and_decode_at_every_offset(shape):
+def test_encode_and_decode_at_every_offset(shape: tuple[int, int]) -> None:
     grid = np.random.default_rng(0).integers(0, 10, shape).astype(np.uint8)
     offsets = list(itertools.product(range(31 - shape[0]), range(31 - shape[1])))
     canvases = write(stack([grid] * len(offsets)), torch.tensor(offsets))
     found, places, good = read(canvases)
     assert good.all()
     assert places.tolist() == [list(offset) for offset in offsets]
-    assert all(np.array_equal(grid, back) for back in decode(canvases))
+    assert all(np.array_equal(grid, back) for back in decoded(canvases))
     assert (found.sizes == torch.tensor(shape)).all()
     with pytest.raises(ValueError, match="leaves the canvas"):
         encode(grid, (31 - shape[0], 0))
+
+
+def decoded(canvas: Tensor) -> list[np.ndarray]:
+    """The grids of canvases that all hold one."""
+    grids = [grid for grid in decode(canvas) if grid is not None]
+    assert len(grids) == canvas.numel() // 900
+    return grids
 
 
 def slow_decode(tokens: list[int]) -> list[list[int]] | None:
@@ -165,7 +173,7 @@ def slow_decode(tokens: list[int]) -> list[list[int]] | None:
     fill=st.sampled_from(["canvas", "random", "constant"]),
     seed=SEEDS,
 )
-def test_decode_of_any_canvas(grid, changes, fill, seed):
+def test_decode_of_any_canvas(grid: np.ndarray, changes: list[tuple[int, int]], fill: str, seed: int) -> None:
     if fill == "canvas":
         canvas = encode(grid).tolist()
     else:
@@ -184,7 +192,9 @@ IDENTITY = Augmentation()
 
 @many
 @given(grid=grids(), augmentation=augmentations, other=augmentations, third=augmentations)
-def test_augmentations_are_a_group_that_acts_on_grids(grid, augmentation, other, third):
+def test_augmentations_are_a_group_that_acts_on_grids(
+    grid: np.ndarray, augmentation: Augmentation, other: Augmentation, third: Augmentation
+) -> None:
     assert np.array_equal(augmentation.invert(augmentation.apply(grid)), grid)
     assert np.array_equal(augmentation.apply(augmentation.invert(grid)), grid)
     assert augmentation.then(augmentation.inverse()) == augmentation.inverse().then(augmentation) == IDENTITY
@@ -194,7 +204,7 @@ def test_augmentations_are_a_group_that_acts_on_grids(grid, augmentation, other,
     assert augmentation.apply(grid).dtype == np.uint8
 
 
-def test_the_dihedral_group_against_numpy():
+def test_the_dihedral_group_against_numpy() -> None:
     grid = np.arange(6, dtype=np.uint8).reshape(2, 3)
     square = [Augmentation(k) for k in range(8)]
     images = {augmentation.apply(grid).tobytes() + bytes(augmentation.apply(grid).shape) for augmentation in square}
@@ -216,7 +226,7 @@ def power(augmentation: Augmentation, exponent: int) -> Augmentation:
 
 @many
 @given(cases=st.lists(st.tuples(grids(), augmentations), min_size=1, max_size=4))
-def test_transforming_many_grids_equals_one_by_one(cases):
+def test_transforming_many_grids_equals_one_by_one(cases: list[tuple[np.ndarray, Augmentation]]) -> None:
     table = torch.tensor([[augmentation.dihedral, *augmentation.colors] for _, augmentation in cases])
     found = transform(stack([grid for grid, _ in cases]), table)
     expected = stack([augmentation.apply(grid) for grid, augmentation in cases])
@@ -227,13 +237,13 @@ def test_transforming_many_grids_equals_one_by_one(cases):
 @pytest.mark.parametrize(
     "bad", [{"dihedral": 8}, {"dihedral": -1}, {"colors": (1, 0, *range(2, 10))}, {"colors": (0,)}]
 )
-def test_no_augmentation(bad):
+def test_no_augmentation(bad: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=f"{next(iter(bad))}: expected"):
         Augmentation(**bad)
 
 
 @pytest.mark.parametrize(("used", "exist"), [([], 8), ([0], 8), ([3], 72), ([0, 2, 7], 576)])
-def test_random_augmentations_differ_on_the_colours_in_use(used, exist):
+def test_random_augmentations_differ_on_the_colours_in_use(used: list[int], exist: int) -> None:
     assert exist == 8 * math.perm(9, len(set(used) - {0}))
     for num in (0, 1, 7, 1000):
         found = random_augmentations(num, used, torch.Generator().manual_seed(1)).tolist()
@@ -244,7 +254,7 @@ def test_random_augmentations_differ_on_the_colours_in_use(used, exist):
             Augmentation(row[0], tuple(row[1:]))
 
 
-def test_random_augmentations_are_uniform():
+def test_random_augmentations_are_uniform() -> None:
     found = random_augmentations(4000, range(1, 10), torch.Generator().manual_seed(0))[1:].long()
     for counts in (found[:, 0].bincount(), *(found[:, k].bincount(minlength=10)[1:] for k in range(2, 11))):
         expected = counts.double().mean()
@@ -253,7 +263,7 @@ def test_random_augmentations_are_uniform():
         assert torch.special.gammaincc(degrees, statistic) > 1e-6
 
 
-def test_vote_counts_after_the_inversion_and_keeps_the_order_of_equals():
+def test_vote_counts_after_the_inversion_and_keeps_the_order_of_equals() -> None:
     one, two, three = (np.array(rows, np.uint8) for rows in ([[1, 2]], [[3], [4]], [[1, 2, 2]]))
     turn, paint = Augmentation(5), Augmentation(0, (0, 2, 1, *range(3, 10)))
     ballot = [(IDENTITY, one), (turn, turn.apply(two)), (paint, None), (paint, paint.apply(two)), (IDENTITY, three)]
@@ -264,7 +274,7 @@ def test_vote_counts_after_the_inversion_and_keeps_the_order_of_equals():
 # The task
 
 
-def test_spec_and_tokens(arc):
+def test_spec_and_tokens(arc: ARC) -> None:
     assert arc.spec._replace(relations=None) == Spec(901, 12, 900, 12, None)
     assert arc.num_puzzles == 10 * 6
     for split, num in (("validation", None), ("test", 6)):
@@ -279,8 +289,9 @@ def test_spec_and_tokens(arc):
     assert max(x[:, 1:].max(), y.max()) <= 11
 
 
-def test_relations_by_definition(arc):
+def test_relations_by_definition(arc: ARC) -> None:
     relations = arc.spec.relations
+    assert relations is not None
     assert relations.shape == (3, 901, 901)
     assert not relations[:, 0].any()
     assert not relations[:, :, 0].any()
@@ -291,7 +302,7 @@ def test_relations_by_definition(arc):
         assert graph[:, a, b].tolist() == [i == k, j == l, abs(i - k) + abs(j - l) == 1]
 
 
-def test_inputs_and_questions(arc):
+def test_inputs_and_questions(arc: ARC) -> None:
     plain = [(name, k, test) for name, task in EVALUATION.items() for k, test in enumerate(task["test"])]
     for question, x, y, (name, k, test) in zip(
         arc.questions("test"), arc.inputs("test"), arc.answers("test"), plain, strict=True
@@ -302,7 +313,7 @@ def test_inputs_and_questions(arc):
     x, y, questions = arc.inputs("test", True), arc.answers("test", True), arc.questions("test", True)
     assert len(x) == len(y) == len(questions) == 6 * len(plain)
     assert len(rows(x)) == len(x)
-    for question, grid, answer in zip(questions, decode(x[:, 1:]), decode(y), strict=True):
+    for question, grid, answer in zip(questions, decoded(x[:, 1:]), decoded(y), strict=True):
         test = EVALUATION[question.task]["test"][question.test]
         assert question.augmentation.invert(grid).tolist() == test["input"]
         assert question.augmentation.invert(answer).tolist() == test["output"]
@@ -316,13 +327,13 @@ def shown(arc: ARC, x: Tensor, y: Tensor) -> set[str]:
     """What pairs training rows show, mapped back, with the name of their task."""
     found = set()
     names = [json.loads(arc.line(torch.cat([torch.tensor([k]), x[0, 1:]])))["puzzle"] for k in range(0, 60, 6)]
-    for puzzle, question, answer in zip(x[:, 0].tolist(), decode(x[:, 1:]), decode(y), strict=True):
+    for puzzle, question, answer in zip(x[:, 0].tolist(), decoded(x[:, 1:]), decoded(y), strict=True):
         undo = arc.augmentation(puzzle).inverse()
         found.add(json.dumps([names[puzzle // 6], undo.apply(question).tolist(), undo.apply(answer).tolist()]))
     return found
 
 
-def test_training_rows_are_exactly_the_pairs_of_the_protocol(arc):
+def test_training_rows_are_exactly_the_pairs_of_the_protocol(arc: ARC) -> None:
     held = {question.task for question in arc.questions("validation")}
     assert len(held) == 2
     assert held <= set(TRAINING)
@@ -333,7 +344,7 @@ def test_training_rows_are_exactly_the_pairs_of_the_protocol(arc):
     assert shown(arc, *train(arc, 2000)) == expected
 
 
-def test_training_rows_are_uniform_over_puzzles_then_pairs_and_places(root):
+def test_training_rows_are_uniform_over_puzzles_then_pairs_and_places(root: Path) -> None:
     arc = ARC(1, root, num_augmentations=1, only=list(EVALUATION))
     x, y = train(arc, 4000)
     per_puzzle = x[:, 0].bincount(minlength=8)
@@ -351,7 +362,7 @@ def test_training_rows_are_uniform_over_puzzles_then_pairs_and_places(root):
     assert not read(train(still, 100)[0][:, 1:])[1].any()
 
 
-def test_hidden_answers_never_enter_training(tmp_path, root):
+def test_hidden_answers_never_enter_training(tmp_path: Path, root: Path) -> None:
     poison = [[9] * 13] * 17
     hidden, poisoned = without_outputs(EVALUATION), without_outputs(EVALUATION)
     for task in poisoned.values():
@@ -364,11 +375,11 @@ def test_hidden_answers_never_enter_training(tmp_path, root):
     )
     for seed in range(2):
         x, y = train(known, 700, seed)
-        assert not any(grid.shape in ((17, 13), (13, 17)) for grid in decode(y))
+        assert not any(grid.shape in ((17, 13), (13, 17)) for grid in decoded(y))
         for other in (unknown, bad):
             assert torch.equal(torch.cat(train(other, 700, seed), 1), torch.cat([x, y], 1))
             assert torch.equal(other.inputs("test", True), known.inputs("test", True))
-    assert {grid.shape for grid in decode(bad.answers("test"))} == {(17, 13)}
+    assert {grid.shape for grid in decoded(bad.answers("test"))} == {(17, 13)}
     assert not unknown.answers("test").any()
     assert (unknown.violations(unknown.inputs("test"), known.answers("test")) == 900).all()
     assert unknown.solutions(unknown.inputs("test")[0]).shape == (0, 900)
@@ -378,7 +389,7 @@ def test_hidden_answers_never_enter_training(tmp_path, root):
         unknown.score({})
 
 
-def test_validation_tests_are_not_trained_on_and_held_out_batches_are_their_rows(arc):
+def test_validation_tests_are_not_trained_on_and_held_out_batches_are_their_rows(arc: ARC) -> None:
     for split in ("validation", "test"):
         x, y = next(arc.batches(split, 200, torch.Generator().manual_seed(0)))
         assert rows(x) == rows(arc.inputs(split))
@@ -388,7 +399,7 @@ def test_validation_tests_are_not_trained_on_and_held_out_batches_are_their_rows
         ARC(1, arc.config["root"], num_validation=7)
 
 
-def test_augmentations_of_a_task_depend_on_no_other(arc, root):
+def test_augmentations_of_a_task_depend_on_no_other(arc: ARC, root: Path) -> None:
     one = ARC(1, root, num_augmentations=5, only=[list(EVALUATION)[2]])
     assert one.num_puzzles == 6
     assert torch.equal(one.inputs("test", True)[:, 1:], arc.inputs("test", True)[-12 - 6 : -12, 1:])
@@ -402,7 +413,7 @@ def test_augmentations_of_a_task_depend_on_no_other(arc, root):
 
 @many
 @given(row=st.integers(0, 499), changes=st.lists(st.tuples(st.integers(0, 899), TOKENS), max_size=3))
-def test_violations_are_the_wrong_cells(arc, row, changes):
+def test_violations_are_the_wrong_cells(arc: ARC, row: int, changes: list[tuple[int, int]]) -> None:
     x, y = (part[row] for part in rows_of(arc))
     wrong = y.clone()
     for cell, token in changes:
@@ -419,7 +430,7 @@ def rows_of(arc: ARC) -> tuple[Tensor, Tensor]:
 
 @many
 @given(row=st.integers(0, 499), place=st.integers(0, 900), token=TOKENS | st.integers(-1, 70))
-def test_a_changed_question_has_no_known_answer(arc, row, place, token):
+def test_a_changed_question_has_no_known_answer(arc: ARC, row: int, place: int, token: int) -> None:
     x, y = (part[row].clone() for part in rows_of(arc))
     if x[place] == token:
         return
@@ -431,9 +442,9 @@ def test_a_changed_question_has_no_known_answer(arc, row, place, token):
         assert arc.violations(x, y) in (0, 900)
 
 
-def test_a_question_without_room_for_its_answer_has_none(arc):
+def test_a_question_without_room_for_its_answer_has_none(arc: ARC) -> None:
     x = arc.inputs("test")[0]
-    grid = decode(x[1:])[0]  # its answer is one column wider
+    grid = decoded(x[1:])[0]  # its answer is one column wider
     for right, known in ((29 - grid.shape[1], 1), (30 - grid.shape[1], 0)):
         moved = torch.cat([x[:1], encode(grid, (3, right))])
         assert len(arc.solutions(moved)) == known
@@ -443,7 +454,7 @@ def test_a_question_without_room_for_its_answer_has_none(arc):
 # Scores
 
 
-def test_copying_the_input_scores_nothing_and_the_answers_score_all(arc):
+def test_copying_the_input_scores_nothing_and_the_answers_score_all(arc: ARC) -> None:
     for split, augmented in itertools.product(("test", "validation"), (False, True)):
         copied = arc.predictions(split, arc.inputs(split, augmented)[:, 1:], augmented)
         assert arc.score(copied, split)["pass_at_2"] == 0
@@ -452,11 +463,11 @@ def test_copying_the_input_scores_nothing_and_the_answers_score_all(arc):
     assert right["tasks"] == 2
 
 
-def test_scores_of_hand_made_predictions(arc):
+def test_scores_of_hand_made_predictions(arc: ARC) -> None:
     a, b, c, d = EVALUATION  # 1, 2, 1, 2 test inputs
     right = {name: [test["output"] for test in task["test"]] for name, task in EVALUATION.items()}
     wrong = [[0]]
-    predictions = {
+    predictions: dict[str, Any] = {
         a: [[wrong, right[a][0]]],  # the second candidate
         b: [[right[b][0], wrong], []],  # one of two test inputs
         c: [[np.array(right[c][0])]],
@@ -487,12 +498,12 @@ def test_scores_of_hand_made_predictions(arc):
         ({"00020000": [[[[1]], [[2]], [[3]]]]}, "more than 2 candidates"),
     ],
 )
-def test_predictions_that_cannot_be_scored(arc, predictions, expected):
+def test_predictions_that_cannot_be_scored(arc: ARC, predictions: dict[str, Any], expected: str) -> None:
     with pytest.raises(ValueError, match=expected):
         arc.score(predictions)
 
 
-def test_a_vote_over_versions_and_samples(arc):
+def test_a_vote_over_versions_and_samples(arc: ARC) -> None:
     """Two of six versions right, the others each wrong in their own way: the right answer is voted for."""
     y = arc.answers("test", True).clone()
     num = len(y) // 6
@@ -512,7 +523,7 @@ def test_a_vote_over_versions_and_samples(arc):
 # Files
 
 
-def test_both_formats_are_the_same_task(tmp_path, root):
+def test_both_formats_are_the_same_task(tmp_path: Path, root: Path) -> None:
     files = kaggle(tmp_path / "kaggle", {"training": TRAINING, "evaluation": EVALUATION})
     flat = folder(tmp_path / "flat", TRAINING, EVALUATION, data=".")
     named = folder(tmp_path / "both" / "ARC-AGI-2", TRAINING, EVALUATION).parent
@@ -529,7 +540,7 @@ def test_both_formats_are_the_same_task(tmp_path, root):
         ARC(1, named)
 
 
-def test_hidden_tasks_of_the_competition(tmp_path):
+def test_hidden_tasks_of_the_competition(tmp_path: Path) -> None:
     hidden = tasks(3, 9)
     subsets = {"training": TRAINING, "evaluation": EVALUATION, "test": hidden}
     arc = ARC(2, kaggle(tmp_path, subsets), evaluation="test", num_augmentations=1)
@@ -543,7 +554,7 @@ def test_hidden_tasks_of_the_competition(tmp_path):
 GOOD = {"train": [{"input": [[1]], "output": [[2]]}], "test": [{"input": [[3]], "output": [[4]]}]}
 
 
-def with_grid(grid: object, part: str = "train", side: str = "input") -> str:
+def with_grid(grid: Any, part: str = "train", side: str = "input") -> str:
     pairs = {key: list(value) for key, value in GOOD.items()}
     pairs[part] = [*pairs[part], {"input": [[1]], "output": [[2]], side: grid}]
     return json.dumps(pairs)
@@ -580,7 +591,7 @@ def with_grid(grid: object, part: str = "train", side: str = "input") -> str:
         (with_grid([[9]], side="output"), "pair 2 in all: its input has another output"),
     ],
 )
-def test_a_damaged_file_names_file_line_task_and_pair(tmp_path, text, expected):
+def test_a_damaged_file_names_file_line_task_and_pair(tmp_path: Path, text: bytes | str, expected: str) -> None:
     folder(tmp_path, TRAINING, EVALUATION)
     path = tmp_path / "data" / "evaluation" / "bad.json"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
@@ -591,7 +602,7 @@ def test_a_damaged_file_names_file_line_task_and_pair(tmp_path, text, expected):
     assert str(error.value).endswith(".")
 
 
-def test_damaged_files_of_the_competition(tmp_path):
+def test_damaged_files_of_the_competition(tmp_path: Path) -> None:
     subsets = {"training": TRAINING, "evaluation": EVALUATION}
     challenges = kaggle(tmp_path, subsets) / "arc-agi_evaluation_challenges.json"
     solutions = tmp_path / "arc-agi_evaluation_solutions.json"
@@ -613,7 +624,7 @@ def test_damaged_files_of_the_competition(tmp_path):
             ARC(1, tmp_path)
 
 
-def test_missing_files(tmp_path):
+def test_missing_files(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="expected ARC's folders training and evaluation, or arc-agi_training"):
         ARC(1, tmp_path / "nowhere")
     folder(tmp_path, TRAINING, {})
@@ -633,12 +644,12 @@ def test_missing_files(tmp_path):
         ({"only": []}, "at least one task"),
     ],
 )
-def test_bad_arguments(root, options, expected):
+def test_bad_arguments(root: Path, options: dict[str, Any], expected: str) -> None:
     with pytest.raises(ValueError, match=expected):
         ARC(**({"root": root} | options))
 
 
-def test_tasks_of_the_other_version_and_repeated_ones(tmp_path):
+def test_tasks_of_the_other_version_and_repeated_ones(tmp_path: Path) -> None:
     base = folder(tmp_path / "base", TRAINING, EVALUATION)
     names = list(EVALUATION)
 
@@ -668,7 +679,7 @@ def test_tasks_of_the_other_version_and_repeated_ones(tmp_path):
     assert torch.equal(train(twice, 200)[0], train(ARC(1, base), 200)[0])
 
 
-def test_the_other_version_is_told_by_its_numbers(tmp_path, monkeypatch):
+def test_the_other_version_is_told_by_its_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gram_ppl.tasks.arc.data.PUBLISHED", {1: (9, 9), 2: (6, 4)})
     path = folder(tmp_path, TRAINING, EVALUATION)
     with pytest.raises(ValueError, match="expected ARC-AGI-1, found the numbers of tasks of ARC-AGI-2"):
@@ -676,10 +687,10 @@ def test_the_other_version_is_told_by_its_numbers(tmp_path, monkeypatch):
     assert ARC(2, path).num_puzzles == 10
 
 
-def test_the_config_builds_the_task_again(tmp_path, root):
+def test_the_config_builds_the_task_again(tmp_path: Path, root: Path) -> None:
     more = folder(tmp_path / "more", tasks(3, 7), EVALUATION)
     names = [*list(TRAINING)[2:], *EVALUATION, "00070001"]
-    options = {"num_augmentations": 3, "num_validation": 1, "translate": False, "seed": 4}
+    options: dict[str, Any] = {"num_augmentations": 3, "num_validation": 1, "translate": False, "seed": 4}
     arc = ARC(1, root, extra=[more], only=names, **options)
     again = ARC(**json.loads(json.dumps(arc.config)))
     assert again.config == arc.config
@@ -690,7 +701,7 @@ def test_the_config_builds_the_task_again(tmp_path, root):
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the public sets are not here")
-def test_the_public_sets(tmp_path):
+def test_the_public_sets(tmp_path: Path) -> None:
     for version in ("1", "2"):
         with tarfile.open(SHARED / f"arc-agi-{version}.tar.gz") as archive:
             archive.extractall(tmp_path / version, filter="data")
@@ -714,7 +725,7 @@ def test_the_public_sets(tmp_path):
 # Text and pictures
 
 
-def test_parse_takes_names_and_numbers(arc):
+def test_parse_takes_names_and_numbers(arc: ARC) -> None:
     x = arc.inputs("test")[0]
     assert json.loads(arc.line(x))["puzzle"] == "00020000"
     text = json.dumps({"input": EVALUATION["00020000"]["test"][0]["input"], "puzzle": int(x[0])}, indent=1)
@@ -746,7 +757,7 @@ FORM = 'Expected {"puzzle": name of a task or number of a puzzle, "input": [[...
         ),
     ],
 )
-def test_a_bad_input_is_one_sentence(arc, text, expected):
+def test_a_bad_input_is_one_sentence(arc: ARC, text: str, expected: str) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(expected)}$"):
         arc.parse(text)
 
@@ -756,7 +767,7 @@ def test_a_bad_input_is_one_sentence(arc, text, expected):
     st.text(max_size=20)
     | st.recursive(st.none() | st.integers() | st.text(max_size=3), st.lists, max_leaves=9).map(json.dumps)
 )
-def test_parse_raises_value_errors_only(arc, text):
+def test_parse_raises_value_errors_only(arc: ARC, text: str) -> None:
     for each in (text, f'{{"puzzle": 0, "input": {text}}}', f'{{"puzzle": {text}, "input": [[1]]}}'):
         try:
             x = arc.parse(each)
@@ -765,7 +776,7 @@ def test_parse_raises_value_errors_only(arc, text):
         assert x.shape == (901,)
 
 
-def test_render(arc):
+def test_render(arc: ARC) -> None:
     x = torch.cat([torch.tensor([0]), encode(as_grid([[0, 1], [2, 3], [4, 5]]), (7, 9))])
     y = encode(as_grid([[9, 8, 7]]))
     assert arc.render(x) == "0 1\n2 3\n4 5"
@@ -781,23 +792,23 @@ def test_render(arc):
 
 
 @pytest.mark.parametrize("answer", ["none", "right", "empty", "garbage"])
-def test_draw(arc, answer):
+def test_draw(arc: ARC, answer: str) -> None:
     x, y = arc.inputs("test")[1], arc.answers("test")[1]
     boards = {"none": None, "right": y, "empty": 0 * y, "garbage": torch.arange(-450, 450)}
     figure = Figure()
     axes = figure.add_subplot()
     arc.draw(axes, x, boards[answer])
     assert len(axes.images) == 1 + (answer != "none")
-    picture = axes.images[0].get_array()
-    assert picture.shape[:2] == decode(x[1:])[0].shape
+    picture = np.asarray(axes.images[0].get_array())
+    assert picture.shape[:2] == decoded(x[1:])[0].shape
     file = io.BytesIO()
     FigureCanvasAgg(figure).print_png(file)
     assert file.getvalue().startswith(b"\x89PNG")
 
 
-def test_the_colours_of_a_picture(arc):
+def test_the_colours_of_a_picture(arc: ARC) -> None:
     grid = as_grid([[0, 1, 2], [3, 9, 8]])
     axes = Figure().add_subplot()
     arc.draw(axes, torch.cat([torch.tensor([0]), encode(grid, (4, 4))]))
-    picture = (axes.images[0].get_array() * 255).round().astype(int).tolist()
+    picture = (np.asarray(axes.images[0].get_array()) * 255).round().astype(int).tolist()
     assert picture == [[[0, 0, 0], [0, 116, 217], [255, 65, 54]], [[46, 204, 64], [135, 12, 37], [127, 219, 255]]]

@@ -1,6 +1,7 @@
 """ARC on a canvas smaller than the published one: the same task, cut to the upper left corner."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ def cut(tokens: torch.Tensor, side: int) -> torch.Tensor:
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory):
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rng = np.random.default_rng(0)
     folder = tmp_path_factory.mktemp("arc")
     for part in ("training", "evaluation"):
@@ -29,7 +30,7 @@ def root(tmp_path_factory):
 
 
 @pytest.mark.parametrize("side", [5, 6, 11])
-def test_a_small_canvas_is_a_corner_of_the_large_one(root, side):
+def test_a_small_canvas_is_a_corner_of_the_large_one(root: Path, side: int) -> None:
     small, large = (ARC(1, root, canvas=canvas, translate=False, num_augmentations=2) for canvas in (side, 30))
     assert small.spec.len_in == 1 + small.spec.len_out == 1 + side**2
     draws = [next(task.batches("train", 64, torch.Generator().manual_seed(1))) for task in (small, large)]
@@ -49,7 +50,7 @@ def test_a_small_canvas_is_a_corner_of_the_large_one(root, side):
     assert small.render(draws[0].x[0], draws[0].y[0]) == large.render(draws[1].x[0], draws[1].y[0])
 
 
-def test_translated_rows_on_a_small_canvas_are_known(root):
+def test_translated_rows_on_a_small_canvas_are_known(root: Path) -> None:
     task = ARC(1, root, canvas=8)
     x, y = next(task.batches("train", 200, torch.Generator().manual_seed(0)))
     assert task.verify(x, y).all()
@@ -57,7 +58,7 @@ def test_translated_rows_on_a_small_canvas_are_known(root):
     assert len(corner.unique()) > 2
 
 
-def test_the_canvas_that_fits(root):
+def test_the_canvas_that_fits(root: Path) -> None:
     task = ARC(1, root, canvas=None)
     assert task.config["canvas"] ** 2 == task.spec.len_out == 36
     assert ARC(**task.config).spec.len_out == 36
@@ -66,11 +67,11 @@ def test_the_canvas_that_fits(root):
 @pytest.mark.parametrize(
     ("canvas", "message"), [(0, "a side of 1 to 30"), (31, "a side of 1 to 30"), (4, "larger than a canvas of side 4")]
 )
-def test_a_canvas_that_does_not_fit(root, canvas, message):
+def test_a_canvas_that_does_not_fit(root: Path, canvas: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ARC(1, root, canvas=canvas)
 
 
-def test_a_question_larger_than_the_canvas(root):
+def test_a_question_larger_than_the_canvas(root: Path) -> None:
     with pytest.raises(ValueError, match="the canvas has side 5"):
         ARC(1, root, canvas=5).parse(json.dumps({"puzzle": 0, "input": [[1] * 6]}))

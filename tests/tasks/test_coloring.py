@@ -10,9 +10,11 @@ import itertools
 import math
 import re
 from functools import cache
+from typing import Any
 
 import matplotlib
 import networkx as nx
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -99,7 +101,9 @@ def p_value(counts: Tensor, expected: Tensor) -> float:
     x_changes=st.lists(st.tuples(st.integers(0, 255), TOKENS | st.integers(-1, 4)), max_size=3),
     y_changes=st.lists(st.tuples(st.integers(0, 255), TOKENS | st.integers(-1, 7)), max_size=3),
 )
-def test_violations_equal_brute_force_on_any_board(n, colors, seed, x_changes, y_changes):
+def test_violations_equal_brute_force_on_any_board(
+    n: int, colors: int, seed: int, x_changes: list[tuple[int, int]], y_changes: list[tuple[int, int]]
+) -> None:
     graphs, answers = random_pair(n, colors, seed)
     x, y = graphs[0].tolist(), answers[0].tolist()
     for k, token in x_changes:
@@ -115,7 +119,7 @@ def test_violations_equal_brute_force_on_any_board(n, colors, seed, x_changes, y
 
 @many
 @given(seed=SEEDS)
-def test_conflicts_are_the_edges_inside_the_colour_classes(seed):
+def test_conflicts_are_the_edges_inside_the_colour_classes(seed: int) -> None:
     graphs, answers = random_pair(8, 3, seed)
     graph = task().to_networkx(graphs[0])
     classes = [[node for node in graph if answers[0, node] == color] for color in (1, 2, 3)]
@@ -125,7 +129,7 @@ def test_conflicts_are_the_edges_inside_the_colour_classes(seed):
 
 
 @pytest.mark.parametrize(("n", "colors"), [(2, 2), (3, 3), (4, 2), (4, 3)])
-def test_every_graph_and_every_answer(n, colors):
+def test_every_graph_and_every_answer(n: int, colors: int) -> None:
     of = GraphColoring(n, colors, 0.5, num_train=1, num_validation=0, num_test=0)
     graphs, answers = every_graph(n), every_answer(n, colors)
     verified = of.verify(graphs[:, None], answers)
@@ -142,7 +146,7 @@ def test_every_graph_and_every_answer(n, colors):
 @pytest.mark.parametrize(("n", "colors"), SIZES)
 @many
 @given(seed=SEEDS)
-def test_new_node_numbers_and_colour_names_change_nothing(n, colors, seed):
+def test_new_node_numbers_and_colour_names_change_nothing(n: int, colors: int, seed: int) -> None:
     of, generator = task(n, colors), torch.Generator().manual_seed(seed)
     x, y = random_pair(n, colors, seed, 8)
     order = torch.rand(8, n, generator=generator).argsort(1)
@@ -155,14 +159,14 @@ def test_new_node_numbers_and_colour_names_change_nothing(n, colors, seed):
 
 @many
 @given(seed=SEEDS, edge=st.integers(0, 27), y=st.lists(st.integers(-1, 5), min_size=8, max_size=8))
-def test_removing_an_edge_never_adds_violations(seed, edge, y):
+def test_removing_an_edge_never_adds_violations(seed: int, edge: int, y: list[int]) -> None:
     x = random_pair(8, 3, seed)[0][0]
     fewer = x.clone()
     fewer[edge] = 1
     assert task().violations(fewer, torch.tensor(y)) <= task().violations(x, torch.tensor(y))
 
 
-def test_further_methods_check_shapes_too():
+def test_further_methods_check_shapes_too() -> None:
     for call in (task().to_networkx, task().render, task().line):
         with pytest.raises(ValueError, match=r"x: expected integer tokens of shape \[28\]"):
             call(torch.ones(2, 28).long())
@@ -176,7 +180,7 @@ def test_further_methods_check_shapes_too():
 @pytest.mark.parametrize(("n", "colors"), SIZES)
 @many
 @given(seed=SEEDS)
-def test_canonical_names_one_of_each_partition(n, colors, seed):
+def test_canonical_names_one_of_each_partition(n: int, colors: int, seed: int) -> None:
     of, y = task(n, colors), random_pair(n, colors, seed)[1][0]
     found = of.canonical(y)
     assert partition(found.tolist()) == partition(y.tolist())
@@ -188,7 +192,7 @@ def test_canonical_names_one_of_each_partition(n, colors, seed):
 
 @many
 @given(st.lists(TOKENS | st.integers(-1, 5), min_size=8, max_size=8))
-def test_canonical_keeps_what_is_no_colour(tokens):
+def test_canonical_keeps_what_is_no_colour(tokens: list[int]) -> None:
     y = torch.tensor(tokens)
     found, color = task().canonical(y), (y >= 1) & (y <= 3)
     assert torch.equal(found[~color], y[~color])
@@ -204,7 +208,7 @@ def proper_colorings(of: GraphColoring, x: Tensor) -> int:
 
 @pytest.mark.parametrize("n", [4, 7, 8, 10])
 @pytest.mark.parametrize("colors", [2, 3, 4])
-def test_chromatic_polynomials(n, colors):
+def test_chromatic_polynomials(n: int, colors: int) -> None:
     of, c = task(n, colors, p=0.2, num_train=1, num_validation=0, num_test=0), colors
     known = {
         "empty": (nx.empty_graph(n), c**n),
@@ -219,7 +223,7 @@ def test_chromatic_polynomials(n, colors):
         assert proper_colorings(of, of.from_networkx(graph)) == expected, name
 
 
-def test_petersen_graph_and_the_colourings_of_no_edges():
+def test_petersen_graph_and_the_colourings_of_no_edges() -> None:
     of = task(10, num_train=1, num_validation=0, num_test=0)
     assert proper_colorings(of, of.from_networkx(nx.petersen_graph())) == 120
     for n, expected in ((8, 1094), (10, 9842), (12, 88574)):  # (3 ** (n - 1) + 1) / 2
@@ -227,7 +231,7 @@ def test_petersen_graph_and_the_colourings_of_no_edges():
         assert list_colorings(edgeless, 3).num.tolist() == [expected]
 
 
-def test_how_many_labelled_graphs_have_a_colouring():
+def test_how_many_labelled_graphs_have_a_colouring() -> None:
     # Two colours: the square root of the generating function of 2-coloured graphs (1, 2, 6, 26, 162, 1442). Three: all
     # graphs but those with a complete subgraph of 4 nodes, up to 5 nodes.
     for n, two, three in ((3, 7, 8), (4, 41, 64 - 1), (5, 376, 1024 - 66)):
@@ -236,7 +240,7 @@ def test_how_many_labelled_graphs_have_a_colouring():
         assert (list_colorings(graphs, 3).num > 0).sum() == three
 
 
-def test_a_malformed_graph_has_no_colouring():
+def test_a_malformed_graph_has_no_colouring() -> None:
     x = task().inputs("test")[0]
     for token in (0, 3, -1, 2**63 - 1):
         wrong = x.clone()
@@ -244,7 +248,7 @@ def test_a_malformed_graph_has_no_colouring():
         assert task().solutions(wrong).shape == (0, 8)
 
 
-def test_too_many_colourings(monkeypatch):
+def test_too_many_colourings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(coloring_data, "MOST", 1000)
     with pytest.raises(ValueError, match="more than 1,000 colourings"):
         task().solutions(torch.ones(28).long())
@@ -255,7 +259,7 @@ def test_too_many_colourings(monkeypatch):
 
 @pytest.mark.parametrize("p", [0.2, 0.5])
 @pytest.mark.parametrize("source", ["random_graphs", "networkx"])
-def test_graphs_follow_the_erdos_renyi_law(p, source):
+def test_graphs_follow_the_erdos_renyi_law(p: float, source: str) -> None:
     # All 64 labelled graphs of 4 nodes; NetworkX's own draws pass the same test.
     num = 200_000 if source == "random_graphs" else 4_000
     of, graphs = task(4, 2), every_graph(4)
@@ -264,14 +268,14 @@ def test_graphs_follow_the_erdos_renyi_law(p, source):
     else:
         x = torch.stack([of.from_networkx(nx.gnp_random_graph(4, p, seed=k)) for k in range(num)])
     edges = (graphs == 2).sum(1)
-    code, bits = lambda board: ((board - 1) * bits).sum(1), 2 ** torch.arange(6)
-    counts = code(x).bincount(minlength=64)[code(graphs)]
+    code, other = (((board - 1) * 2 ** torch.arange(6)).sum(1) for board in (x, graphs))
+    counts = code.bincount(minlength=64)[other]
     expected = num * p ** edges.double() * (1 - p) ** (6 - edges.double())
     cell = torch.where(expected < 10, 64, torch.arange(64)).unique(return_inverse=True)[1]  # rare graphs together
     assert p_value(cell.bincount(counts.double()), cell.bincount(expected)) > 1e-6
 
 
-def test_the_probability_of_an_edge_may_be_a_range():
+def test_the_probability_of_an_edge_may_be_a_range() -> None:
     x = random_graphs(8, (0.2, 0.6), 20_000, torch.Generator().manual_seed(0))
     share = (x == 2).double().mean(1)
     # Variance of a binomial share whose p is uniform: E[p (1 - p)] / 28 + Var p.
@@ -290,7 +294,9 @@ def test_the_probability_of_an_edge_may_be_a_range():
         (10, 0.5, 0.171452, 5.170, 20_000),
     ],
 )
-def test_how_many_graphs_are_colourable_and_in_how_many_ways(n, p, colourable, mean, num):
+def test_how_many_graphs_are_colourable_and_in_how_many_ways(
+    n: int, p: float, colourable: float, mean: float, num: int
+) -> None:
     found = list_colorings(random_graphs(n, (p, p), num, torch.Generator().manual_seed(1)), 3).num
     some = found[found > 0].double()
     assert abs(len(some) / num - colourable) < Z * (colourable * (1 - colourable) / num) ** 0.5
@@ -299,7 +305,7 @@ def test_how_many_graphs_are_colourable_and_in_how_many_ways(n, p, colourable, m
 
 @many
 @given(seed=SEEDS, n=st.integers(2, 12))
-def test_adjacency_and_relabelling_agree_with_networkx(seed, n):
+def test_adjacency_and_relabelling_agree_with_networkx(seed: int, n: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     x = random_graphs(n, (0.0, 1.0), 3, generator)
     order = torch.rand(3, n, generator=generator).argsort(1)
@@ -313,7 +319,7 @@ def test_adjacency_and_relabelling_agree_with_networkx(seed, n):
     assert num_nodes(x.shape[1]) == n
 
 
-def test_tokens_other_than_an_edge_are_no_edge():
+def test_tokens_other_than_an_edge_are_no_edge() -> None:
     assert not adjacency(torch.tensor([0, 1, 3, -1, 7, 1])).any()
     for length in (-1, 0, 2, 4, 27):
         with pytest.raises(ValueError, match=f"found {length}"):
@@ -323,7 +329,7 @@ def test_tokens_other_than_an_edge_are_no_edge():
 # Isomorphism
 
 
-def test_isomorphism_classes_are_told_apart_up_to_eight_nodes():
+def test_isomorphism_classes_are_told_apart_up_to_eight_nodes() -> None:
     atlas: dict[int, list[list[int]]] = {}
     for graph in nx.graph_atlas_g():  # one graph of each class, up to 7 nodes
         n = len(graph)
@@ -342,7 +348,7 @@ def test_isomorphism_classes_are_told_apart_up_to_eight_nodes():
 
 @many
 @given(seed=SEEDS, n=st.integers(2, 12))
-def test_isomorphic_graphs_share_their_class(seed, n):
+def test_isomorphic_graphs_share_their_class(seed: int, n: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     x = random_graphs(n, (0.0, 1.0), 1, generator).expand(4, -1)
     other = relabel(x, torch.rand(4, n, generator=generator).argsort(1))
@@ -353,7 +359,7 @@ def test_isomorphic_graphs_share_their_class(seed, n):
 # Data
 
 
-def test_spec():
+def test_spec() -> None:
     of = task(5, 4)
     assert of.spec[:4] == (10, 3, 5, 5)
     relations = of.spec.relations
@@ -368,7 +374,7 @@ def test_spec():
 
 
 @pytest.mark.parametrize("options", [{}, {"p": (0.1, 0.6)}, {"split_by": "isomorphism"}, {"n": 10, "num_train": 50}])
-def test_inputs_are_different_colourable_graphs(options):
+def test_inputs_are_different_colourable_graphs(options: dict[str, Any]) -> None:
     of = GraphColoring(**({"num_train": 300, "num_validation": 40, "num_test": 60} | options))
     for split, num in (("validation", 40), ("test", 60)):
         x = of.inputs(split)
@@ -382,7 +388,7 @@ def test_inputs_are_different_colourable_graphs(options):
 
 
 @pytest.mark.parametrize("relabelled", [False, True])
-def test_the_splits_share_no_labelled_graph(relabelled):
+def test_the_splits_share_no_labelled_graph(relabelled: bool) -> None:
     # 200 of the 958 graphs of 5 nodes are held out, so that relabelling hits them all the time.
     of = GraphColoring(5, p=0.5, num_train=100, num_validation=50, num_test=150, relabel=relabelled)
     test, validation = rows(of.inputs("test")), rows(of.inputs("validation"))
@@ -393,7 +399,7 @@ def test_the_splits_share_no_labelled_graph(relabelled):
     assert (len(rows(x)) > 100) == relabelled
 
 
-def test_the_splits_share_no_graph_up_to_isomorphism():
+def test_the_splits_share_no_graph_up_to_isomorphism() -> None:
     of = GraphColoring(6, p=0.5, num_train=100, num_validation=5, num_test=10, split_by="isomorphism")
     graphs = {
         split: [of.to_networkx(torch.tensor(row)) for row in rows(next(of.batches(split, 400, torch.Generator())).x)]
@@ -406,7 +412,7 @@ def test_the_splits_share_no_graph_up_to_isomorphism():
         )
 
 
-def test_a_training_row_is_uniform_over_numberings_and_colourings():
+def test_a_training_row_is_uniform_over_numberings_and_colourings() -> None:
     # One graph: each of its numberings has as many canonical colourings, so all pairs are equally likely.
     of = GraphColoring(4, p=0.4, num_train=1, num_validation=0, num_test=0, seed=3)
     x, y = train(of, 30_000)
@@ -419,7 +425,7 @@ def test_a_training_row_is_uniform_over_numberings_and_colourings():
 
 
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
-def test_answers_are_uniform_among_the_canonical_colourings(split):
+def test_answers_are_uniform_among_the_canonical_colourings(split: str) -> None:
     of = task(8, 3, num_train=4, num_validation=4, num_test=4, relabel=False, seed=1)
     x, y = next(of.batches(split, 40_000, torch.Generator().manual_seed(0)))
     graphs, which, num = x.unique(dim=0, return_inverse=True, return_counts=True)
@@ -431,13 +437,13 @@ def test_answers_are_uniform_among_the_canonical_colourings(split):
         assert len(found) == 1 or p_value(counts, torch.full_like(counts, int(num[k])) / len(found)) > 1e-6
 
 
-def test_the_seed_makes_the_graphs_and_sizes_only_cut_them():
+def test_the_seed_makes_the_graphs_and_sizes_only_cut_them() -> None:
     of = task()
     assert rows(task(seed=1).inputs("test")) != rows(of.inputs("test"))
     assert torch.equal(task(num_test=400, num_train=3).inputs("test")[:10], of.inputs("test"))
 
 
-def test_an_empty_split():
+def test_an_empty_split() -> None:
     with pytest.raises(ValueError, match="empty"):
         task(4, 2, num_validation=0).batches("validation", 4, torch.Generator())
     assert task(4, 2, num_validation=0).inputs("validation").shape == (0, 6)
@@ -463,7 +469,7 @@ def test_an_empty_split():
         ({"n": 4, "p": 0.5, "num_test": 40, "num_validation": 0, "num_train": 30, "split_by": "isomorphism"}, "train"),
     ],
 )
-def test_impossible_arguments(options, expected, monkeypatch):
+def test_impossible_arguments(options: dict[str, Any], expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(coloring_data, "PATIENCE", 60)
     with pytest.raises(ValueError, match=expected):
         GraphColoring(**options)
@@ -474,7 +480,7 @@ def test_impossible_arguments(options, expected, monkeypatch):
 
 @many
 @given(seed=SEEDS)
-def test_networkx_and_back(seed):
+def test_networkx_and_back(seed: int) -> None:
     x = random_pair(8, 3, seed)[0][0]
     graph = task().to_networkx(x)
     assert set(graph) == set(range(8))
@@ -496,19 +502,19 @@ def test_networkx_and_back(seed):
         (nx.Graph([(k, k + 1) for k in range(7)] + [(3, 3)]), "The graph joins node 3 to itself."),
     ],
 )
-def test_a_graph_that_is_none_is_one_sentence(graph, expected):
+def test_a_graph_that_is_none_is_one_sentence(graph: nx.DiGraph | nx.Graph | nx.MultiGraph, expected: str) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(expected)}$"):
         task().from_networkx(graph)
 
 
-def test_node_numbers_of_two_digits():
+def test_node_numbers_of_two_digits() -> None:
     of = large()
     assert "10-11" in of.line(torch.full((66,), 2))
     for x in train(of, 20)[0]:
         assert torch.equal(of.parse(of.line(x)), x)
 
 
-def test_parse_takes_commas_white_space_either_order_and_repetitions():
+def test_parse_takes_commas_white_space_either_order_and_repetitions() -> None:
     of = task(4, 2)
     assert of.line(of.parse("0-1 0-2")) == "0-1 0-2"
     assert of.parse(" ,1-0,\t0-2 ,, 0-1\n").tolist() == [2, 2, 1, 1, 1, 1]
@@ -526,12 +532,12 @@ def test_parse_takes_commas_white_space_either_order_and_repetitions():
         ("0-1 0-2 0-3 1-2 1-3 2-3", "The graph has no proper colouring with 3 colours."),
     ],
 )
-def test_a_bad_list_of_edges_is_one_sentence(text, expected):
+def test_a_bad_list_of_edges_is_one_sentence(text: str, expected: str) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(expected)}$"):
         task().parse(text)
 
 
-def test_render():
+def test_render() -> None:
     of = task(4, 2)
     x = of.parse("0-1 1-2")
     assert of.render(x) == "   0 1 2 3\n0  - # . .\n1  # - # .\n2  . # - .\n3  . . . -"
@@ -550,7 +556,7 @@ def test_render():
 @pytest.mark.parametrize(
     ("y", "red", "fills"), [(None, 0, 1), ([1, 1, 2, 1], 1, 2), ([1, 2, 1, 2], 0, 2), ([0, 1, 2, 9], 1, 3)]
 )
-def test_draw(y, red, fills):
+def test_draw(y: list[int] | None, red: int, fills: int) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -560,7 +566,7 @@ def test_draw(y, red, fills):
     of.draw(axes, of.parse("0-1 1-2"), None if y is None else torch.tensor(y))
     assert len(axes.lines) == 2
     assert sum(matplotlib.colors.same_color(line.get_color(), "red") for line in axes.lines) == red
-    assert len({tuple(dots.get_facecolor()[0]) for dots in axes.collections}) == fills
+    assert len({tuple(np.asarray(dots.get_facecolor())[0]) for dots in axes.collections}) == fills
     assert [text.get_text() for text in axes.texts] == ["0", "1", "2", "3"]
     png = io.BytesIO()
     FigureCanvasAgg(figure).print_png(png)

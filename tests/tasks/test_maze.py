@@ -7,9 +7,10 @@ import itertools
 import json
 import math
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import networkx as nx
 import numpy as np
@@ -132,7 +133,7 @@ def p_uniform(counts: Tensor) -> float:
 
 
 @pytest.mark.parametrize("size", [(3, 3), (4, 2), (2, 3), (1, 6), (5, 1)])
-def test_on_all_small_boards_the_verifier_accepts_just_the_shortest_paths_of_networkx(size):
+def test_on_all_small_boards_the_verifier_accepts_just_the_shortest_paths_of_networkx(size: tuple[int, int]) -> None:
     maze, x, length = task((3, 3)) if size == (3, 3) else task(size, min_length=2), all_mazes(size), math.prod(size)
     marked = torch.tensor(list(itertools.product((False, True), repeat=length)))
     if size == (3, 3):
@@ -151,14 +152,14 @@ def test_on_all_small_boards_the_verifier_accepts_just_the_shortest_paths_of_net
         assert rows(found) == expected
 
 
-def test_with_any_tokens_at_all_on_boards_of_5_cells():
+def test_with_any_tokens_at_all_on_boards_of_5_cells() -> None:
     maze = task((1, 5), min_length=2)
     y = torch.tensor(list(itertools.product(range(-1, 7), repeat=5)))
     for board in [*all_mazes((1, 5))[::7], *torch.tensor([[3, 0, 2, 2, 4], [3, 2, 5, 2, 4], [3, 2, 3, 2, 4]])]:
         assert rows(y[maze.verify(board, y)]) == slow_solutions(board.tolist(), (1, 5))
 
 
-def test_shortest_paths_have_no_chords():
+def test_shortest_paths_have_no_chords() -> None:
     for board in all_mazes((3, 3))[::10].tolist():
         for path in slow_paths(tuple(board), (3, 3)):
             assert graph(board, (3, 3)).subgraph(path).number_of_edges() == len(path) - 1
@@ -171,7 +172,9 @@ def test_shortest_paths_have_no_chords():
     row=st.integers(0, 3),
     changes=st.lists(st.tuples(st.integers(0, 24), TOKENS | st.integers(-1, 6)), max_size=4),
 )
-def test_violations_equal_their_definition_on_any_board(size, seed, row, changes):
+def test_violations_equal_their_definition_on_any_board(
+    size: tuple[int, int], seed: int, row: int, changes: list[tuple[int, int]]
+) -> None:
     maze, length = task(size), math.prod(size)
     generator = torch.Generator().manual_seed(seed)
     x, y = torch.randint(-1, 7, (2, length), generator=generator).tolist()
@@ -201,7 +204,7 @@ def test_violations_equal_their_definition_on_any_board(size, seed, row, changes
         ("S**G*./....../....../......", 3),  # a tail: the goal and the last path cell loose, one step too many
     ],
 )
-def test_loops_detours_and_gaps_are_counted(answer, number):
+def test_loops_detours_and_gaps_are_counted(answer: str, number: int) -> None:
     maze = task((4, 6), min_length=3)
     x = maze.parse("S..G.." + "......" * 3)
     y = torch.tensor(["?#.SG*".index(char) for char in answer.replace("/", "")])
@@ -215,7 +218,7 @@ def test_loops_detours_and_gaps_are_counted(answer, number):
         *("S.#../..#../..#.G", "S#.../#..../....G", "#####/#####/#####", "SS.GG/...../....."),
     ],
 )
-def test_boards_without_a_solution(board):
+def test_boards_without_a_solution(board: str) -> None:
     maze = task((3, 5), min_length=3)
     x = torch.tensor(["?#.SG*".index(char) for char in board.replace("/", "")])
     assert maze.num_solutions(x) == 0
@@ -227,7 +230,7 @@ def test_boards_without_a_solution(board):
 
 @many
 @given(x=st.lists(TOKENS | st.integers(-1, 6), min_size=12, max_size=12))
-def test_solutions_of_any_tokens_equal_networkx(x):
+def test_solutions_of_any_tokens_equal_networkx(x: list[int]) -> None:
     maze, board = task((3, 4)), torch.tensor(x)
     expected = slow_solutions(x, (3, 4))
     assert rows(maze.solutions(board)) == expected
@@ -236,9 +239,10 @@ def test_solutions_of_any_tokens_equal_networkx(x):
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_spec(size):
+def test_spec(size: tuple[int, int]) -> None:
     maze, length = task(size), math.prod(size)
     assert maze.spec[:4] == (length, 6, length, 6)
+    assert maze.spec.relations is not None
     assert maze.spec.relations.shape == (3, length, length)
     relations = maze.spec.relations.tolist()
     for a, b in itertools.product(range(length), repeat=2):
@@ -253,7 +257,7 @@ def test_spec(size):
 
 @many
 @given(seed=SEEDS, size=st.tuples(st.integers(1, 9), st.integers(2, 9)), share=st.floats(0, 0.6))
-def test_distances_and_counts_equal_networkx(seed, size, share):
+def test_distances_and_counts_equal_networkx(seed: int, size: tuple[int, int], share: float) -> None:
     generator = torch.Generator().manual_seed(seed)
     length = math.prod(size)
     x = torch.where(torch.rand(4, length, generator=generator) < share, WALL, OPEN)
@@ -278,7 +282,7 @@ def test_distances_and_counts_equal_networkx(seed, size, share):
 
 
 @pytest.mark.parametrize("size", [(2, 2), (3, 7), (6, 6), (30, 30), (40, 40)])
-def test_an_empty_board_has_a_binomial_number_of_paths(size):
+def test_an_empty_board_has_a_binomial_number_of_paths(size: tuple[int, int]) -> None:
     maze = Maze.__new__(Maze)
     maze.size, maze.spec = size, Spec(math.prod(size), 6, math.prod(size), 6)
     x = torch.full((math.prod(size),), OPEN)
@@ -296,7 +300,7 @@ def test_an_empty_board_has_a_binomial_number_of_paths(size):
         assert len(rows(maze.solutions(x))) == number
 
 
-def test_a_long_snake():
+def test_a_long_snake() -> None:
     size = (15, 20)
     board = [["S" if i == j == 0 else "." for j in range(20)] for i in range(15)]
     for i in range(1, 15, 2):
@@ -313,12 +317,13 @@ def test_a_long_snake():
 
 
 @pytest.mark.parametrize(("size", "number"), [((5, 5), 8), ((3, 4), 4), ((1, 6), 4)])
-def test_symmetries_are_the_automorphisms_of_the_grid(size, number):
+def test_symmetries_are_the_automorphisms_of_the_grid(size: tuple[int, int], number: int) -> None:
     maze, kept = task(size), symmetries(size)
     length = math.prod(size)
     assert kept.shape == (number, length)
     assert (kept.sort(1).values == torch.arange(length)).all()
     assert len(rows(kept)) == (2 if 1 in size else number)
+    assert maze.spec.relations is not None
     beside = maze.spec.relations[0]
     for cells in kept:
         assert torch.equal(beside[cells][:, cells], beside)
@@ -329,7 +334,7 @@ def test_symmetries_are_the_automorphisms_of_the_grid(size, number):
 
 @many
 @given(row=st.integers(0, 19), which=st.integers(0, 7))
-def test_symmetries_map_solutions_to_solutions(row, which):
+def test_symmetries_map_solutions_to_solutions(row: int, which: int) -> None:
     maze, cells = task(), symmetries((5, 5))[which]
     x = maze.inputs("test")[row]
     assert rows(answers_of((5, 5), row)[:, cells]) == rows(maze.solutions(x[cells]))
@@ -340,7 +345,7 @@ def test_symmetries_map_solutions_to_solutions(row, which):
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("augment", [False, True])
-def test_training_rows_are_solved_mazes(size, augment):
+def test_training_rows_are_solved_mazes(size: tuple[int, int], augment: bool) -> None:
     maze = task(size, augment=augment)
     x, y = train(maze, 200)
     assert x.shape == y.shape == (200, math.prod(size))
@@ -349,7 +354,7 @@ def test_training_rows_are_solved_mazes(size, augment):
     assert len(rows(x)) > (50 if augment and min(size) > 1 else 5)
 
 
-def test_made_mazes_are_as_asked():
+def test_made_mazes_are_as_asked() -> None:
     maze = Maze((6, 7), min_length=12, num_paths=(2, 9), num_validation=30, num_test=30, pool=100)
     x = torch.cat([train(maze, 100)[0], maze.inputs("test"), maze.inputs("validation")])
     assert shortest(x, (6, 7)).min() >= 12
@@ -359,9 +364,9 @@ def test_made_mazes_are_as_asked():
     assert shortest(Maze((6, 7), num_validation=2, num_test=20, pool=2).inputs("test"), (6, 7)).min() >= 11
 
 
-def test_the_law_of_made_mazes():
+def test_the_law_of_made_mazes() -> None:
     size, share, num = (2, 3), 0.4, 20_000
-    law: Counter[tuple[int, ...]] = Counter()
+    law: defaultdict[tuple[int, ...], float] = defaultdict(float)
     for walls in itertools.product((WALL, OPEN), repeat=6):
         free = [k for k in range(6) if walls[k] == OPEN]
         chance = share ** (6 - len(free)) * (1 - share) ** len(free)
@@ -379,7 +384,7 @@ def test_the_law_of_made_mazes():
     assert p_value(torch.tensor([found[board] for board in law]), expected) > 1e-6
 
 
-def test_y_is_uniform_among_the_solutions_of_each_maze():
+def test_y_is_uniform_among_the_solutions_of_each_maze() -> None:
     # No walls and opposite corners: four mazes, 70 solutions each; one of them is held out.
     options = {"wall_share": (0.0, 0.0), "min_length": 8, "num_validation": 0}
     maze = task((5, 5), **options, num_test=1)
@@ -390,7 +395,7 @@ def test_y_is_uniform_among_the_solutions_of_each_maze():
         assert p_uniform(counts[(pairs[:, :25] == board).all(1)]) > 1e-6
 
 
-def test_y_is_uniform_in_mazes_with_walls():
+def test_y_is_uniform_in_mazes_with_walls() -> None:
     maze = task((6, 6), min_length=10, num_paths=(5, 40), num_test=6, num_validation=1, pool=3)
     for x in maze.inputs("test"):
         # one held-out maze alone
@@ -400,7 +405,7 @@ def test_y_is_uniform_in_mazes_with_walls():
         assert p_uniform(counts) > 1e-6
 
 
-def test_held_out_mazes_are_different_and_never_in_training():
+def test_held_out_mazes_are_different_and_never_in_training() -> None:
     # Three of the four mazes there are: each symmetry but one of a training row leads to a held-out one.
     maze = task((4, 5), wall_share=(0.0, 0.0), min_length=7, num_validation=1, num_test=2)
     test, validation = rows(maze.inputs("test")), rows(maze.inputs("validation"))
@@ -410,7 +415,7 @@ def test_held_out_mazes_are_different_and_never_in_training():
     assert not seen & (test | validation)
 
 
-def test_splits_depend_on_the_seed_alone():
+def test_splits_depend_on_the_seed_alone() -> None:
     one, same, other = (Maze((5, 5), num_test=30, num_validation=10, pool=20, seed=seed) for seed in (1, 1, 2))
     for split in ("validation", "test"):
         assert torch.equal(one.inputs(split), same.inputs(split))
@@ -418,7 +423,7 @@ def test_splits_depend_on_the_seed_alone():
     assert torch.equal(train(one, 100)[0], train(same, 100)[0])
 
 
-def test_an_empty_split():
+def test_an_empty_split() -> None:
     with pytest.raises(ValueError, match="empty"):
         task(num_validation=0).batches("validation", 4, torch.Generator())
 
@@ -442,12 +447,13 @@ def test_an_empty_split():
         ({"size": (2, 2), "wall_share": (0.0, 0.0), "num_test": 1}, "found only 0 mazes, 2000 are"),
     ],
 )
-def test_impossible_arguments(options, expected):
+def test_impossible_arguments(options: dict[str, Any], expected: str) -> None:
+    usual: dict[str, Any] = {"size": (5, 5), "num_test": 20, "num_validation": 3}
     with pytest.raises(ValueError, match=expected):
-        Maze(**({"size": (5, 5), "num_test": 20, "num_validation": 3} | options))
+        Maze(**usual | options)
 
 
-def test_the_config_names_the_files(tmp_path):
+def test_the_config_names_the_files(tmp_path: Path) -> None:
     made_one = Maze(
         (4, 5), wall_share=(0.1, 0.3), num_paths=(1, 9), num_test=9, num_validation=1, pool=5, seed=7, min_length=4
     )
@@ -477,7 +483,7 @@ def stored(folder: Path, name: str) -> set[tuple[int, ...]]:
     return set(map(tuple, np.load(folder / f"small_{name}.npz", allow_pickle=False)["inputs"].tolist()))
 
 
-def test_mazes_from_files(tmp_path):
+def test_mazes_from_files(tmp_path: Path) -> None:
     folder = files(tmp_path)
     maze = Maze((5, 5), root=folder, num_test=10, num_validation=5, augment=False)
     test, validation = rows(maze.inputs("test")), rows(maze.inputs("validation"))
@@ -494,7 +500,7 @@ def test_mazes_from_files(tmp_path):
     assert not rows(turned) & (test | validation)
 
 
-def test_test_mazes_are_not_trained_on_though_both_files_hold_them(tmp_path):
+def test_test_mazes_are_not_trained_on_though_both_files_hold_them(tmp_path: Path) -> None:
     folder = files(tmp_path, num=12)
     (folder / "small_train.npz").write_bytes((folder / "small_test.npz").read_bytes())
     maze = Maze((5, 5), root=folder, num_test=7, num_validation=3, augment=False)
@@ -506,11 +512,11 @@ def test_test_mazes_are_not_trained_on_though_both_files_hold_them(tmp_path):
             Maze((5, 5), root=folder, num_test=num_test, num_validation=3)
 
 
-def test_damaged_files_are_one_sentence(tmp_path):
+def test_damaged_files_are_one_sentence(tmp_path: Path) -> None:
     path = files(tmp_path) / "small_train.npz"
     maze, (x, y) = task(), (np.load(path)[name] for name in ("inputs", "labels"))
 
-    def refused(expected: str, **arrays: object) -> None:
+    def refused(expected: str, **arrays: Any) -> None:
         bad = tmp_path / "bad.npz"
         np.savez(bad, **arrays)
         with pytest.raises(ValueError, match=r"bad\.npz.*" + expected) as error:
@@ -549,7 +555,9 @@ def test_damaged_files_are_one_sentence(tmp_path):
 
 @many
 @given(places=st.lists(st.tuples(st.integers(0, 10**6), st.integers(1, 255)), min_size=1, max_size=4))
-def test_flipped_bytes_give_value_errors_only(places, tmp_path_factory):
+def test_flipped_bytes_give_value_errors_only(
+    places: list[tuple[int, int]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
     path = tmp_path_factory.getbasetemp() / "maze_small_train.npz"
     if not path.exists():
         path.write_bytes((files(tmp_path_factory.mktemp("maze"), num=5) / "small_train.npz").read_bytes())
@@ -565,7 +573,7 @@ def test_flipped_bytes_give_value_errors_only(places, tmp_path_factory):
 
 
 @pytest.mark.skipif(not PUBLIC.is_dir(), reason="the public mazes are not here")
-def test_the_public_mazes():
+def test_the_public_mazes() -> None:
     maze = Maze((30, 30), root=PUBLIC, num_test=100)
     assert len(maze.inputs("test")) == 100
     assert shortest(maze.inputs("test"), (30, 30)).min() >= 109
@@ -581,7 +589,7 @@ def test_the_public_mazes():
 # Text and pictures
 
 
-def test_render():
+def test_render() -> None:
     maze = task((3, 4))
     x = maze.parse(" S.#.\n..#.\n\t...G ")
     assert maze.render(x) == "S.#.\n..#.\n...G"
@@ -610,12 +618,12 @@ def test_render():
         ("S.#...#...#G", "The maze has no path from start to goal."),
     ],
 )
-def test_a_bad_maze_is_one_sentence(text, expected):
+def test_a_bad_maze_is_one_sentence(text: str, expected: str) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(expected)}$"):
         task((3, 4)).parse(text)
 
 
-def test_draw():
+def test_draw() -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -625,7 +633,7 @@ def test_draw():
         figure = Figure(figsize=(2, 2))
         axes = figure.add_subplot()
         maze.draw(axes, x, y)
-        assert axes.images[0].get_array().shape == (3, 4)
+        assert np.asarray(axes.images[0].get_array()).shape == (3, 4)
         file = io.BytesIO()
         FigureCanvasAgg(figure).print_png(file)
         assert file.getvalue().startswith(b"\x89PNG")

@@ -10,6 +10,7 @@ import struct
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -70,7 +71,9 @@ def drawn(size: int = 12) -> BinarizedMNIST:
 
 @many
 @given(shape=st.lists(st.integers(1, 5), min_size=1, max_size=3), zipped=st.booleans(), seed=st.integers(0, 2**32 - 1))
-def test_read_idx_undoes_writing(tmp_path_factory, shape, zipped, seed):
+def test_read_idx_undoes_writing(
+    tmp_path_factory: pytest.TempPathFactory, shape: list[int], zipped: bool, seed: int
+) -> None:
     array = np.random.default_rng(seed).integers(0, 256, shape)
     path = tmp_path_factory.getbasetemp() / "array"
     path.write_bytes(gzip.compress(idx(array)) if zipped else idx(array))
@@ -80,7 +83,7 @@ def test_read_idx_undoes_writing(tmp_path_factory, shape, zipped, seed):
 
 
 @pytest.mark.parametrize("length", range(8 + 5))
-def test_a_truncated_file_names_file_and_byte(tmp_path, length):
+def test_a_truncated_file_names_file_and_byte(tmp_path: Path, length: int) -> None:
     path = tmp_path / "labels"
     path.write_bytes(idx(np.arange(5))[:length])
     with pytest.raises(ValueError, match=f"^{re.escape(str(path))}, byte {length}: the file ends"):
@@ -101,7 +104,7 @@ def test_a_truncated_file_names_file_and_byte(tmp_path, length):
         (lambda raw: gzip.compress(raw) + b"more", "byte 0 or later: the gzip stream is damaged"),
     ],
 )
-def test_a_damaged_file_names_file_and_byte(tmp_path, change: Callable[[bytes], bytes], expected):
+def test_a_damaged_file_names_file_and_byte(tmp_path: Path, change: Callable[[bytes], bytes], expected: str) -> None:
     path = tmp_path / "labels"
     path.write_bytes(change(idx(np.arange(5))))
     with pytest.raises(ValueError, match=f"^{re.escape(str(path))}, {expected}") as error:
@@ -111,7 +114,9 @@ def test_a_damaged_file_names_file_and_byte(tmp_path, change: Callable[[bytes], 
 
 @many
 @given(at=st.integers(0, 10**6), bit=st.integers(0, 7))
-def test_a_flipped_bit_in_a_gzip_file_never_changes_the_array(tmp_path_factory, at, bit):
+def test_a_flipped_bit_in_a_gzip_file_never_changes_the_array(
+    tmp_path_factory: pytest.TempPathFactory, at: int, bit: int
+) -> None:
     array, _ = numbered(50)
     raw = bytearray(gzip.compress(idx(array), mtime=0))
     raw[at % len(raw)] ^= 1 << bit
@@ -127,7 +132,7 @@ def test_a_flipped_bit_in_a_gzip_file_never_changes_the_array(tmp_path_factory, 
 
 @pytest.mark.parametrize("mark", ["-", "."])
 @pytest.mark.parametrize("ending", ["", ".gz"])
-def test_every_name_of_the_files(tmp_path, mark, ending):
+def test_every_name_of_the_files(tmp_path: Path, mark: str, ending: str) -> None:
     found = read_mnist(folder(tmp_path, mark, ending), 4)
     for split, expected in (("train", numbered(60)), ("test", numbered(30, 1000))):
         for part, array in zip(found[split], expected, strict=True):
@@ -143,13 +148,13 @@ def test_every_name_of_the_files(tmp_path, mark, ending):
         ("t10k-labels-idx1-ubyte", np.r_[np.zeros(20), [10], np.zeros(9)], "byte 28: .* from 0 to 9, found 10"),
     ],
 )
-def test_files_that_do_not_fit(tmp_path, file, array, expected):
+def test_files_that_do_not_fit(tmp_path: Path, file: str, array: np.ndarray, expected: str) -> None:
     (folder(tmp_path) / file).write_bytes(idx(array))
     with pytest.raises(ValueError, match=expected):
         BinarizedMNIST(tmp_path, size=4, num_validation=5)
 
 
-def test_a_missing_file_is_named(tmp_path):
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
     (folder(tmp_path) / "t10k-labels-idx1-ubyte").unlink()
     for root, name in ((tmp_path, "t10k-labels-idx1-ubyte"), (tmp_path / "none", "train-images-idx3-ubyte")):
         with pytest.raises(ValueError, match=f"{root}: there is no file {name}, also not as"):
@@ -157,7 +162,7 @@ def test_a_missing_file_is_named(tmp_path):
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="MNIST's files are not here")
-def test_the_real_files():
+def test_the_real_files() -> None:
     found = read_mnist(REAL)
     for split, counts in PUBLISHED.items():
         images, labels = found[split]
@@ -175,7 +180,7 @@ def test_the_real_files():
 # Splits
 
 
-def test_splits_of_files_share_nothing_and_keep_their_labels(tmp_path):
+def test_splits_of_files_share_nothing_and_keep_their_labels(tmp_path: Path) -> None:
     root = folder(tmp_path)
     task = BinarizedMNIST(root, size=4, num_validation=20)
     numbers = {split: number(task.answers(split)) for split in ("train", "validation", "test")}
@@ -198,19 +203,19 @@ def test_splits_of_files_share_nothing_and_keep_their_labels(tmp_path):
     "options",
     [{"num_validation": 60}, {"num_test": 31}, {"num_validation": -1}, {"num_test": -1}],
 )
-def test_impossible_splits(tmp_path, options):
+def test_impossible_splits(tmp_path: Path, options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"num_validation and num_test"):
         BinarizedMNIST(folder(tmp_path), size=4, **({"num_validation": 5} | options))
 
 
 @pytest.mark.parametrize("size", [-1, 7, 65])
-def test_sizes_that_are_not_drawn(size):
+def test_sizes_that_are_not_drawn(size: int) -> None:
     with pytest.raises(ValueError, match=f"^size: .* found {size}"):
         BinarizedMNIST(size=size)
 
 
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
-def test_batches_are_uniform_over_their_split(tmp_path, split):
+def test_batches_are_uniform_over_their_split(tmp_path: Path, split: str) -> None:
     task = BinarizedMNIST(folder(tmp_path), size=4, num_validation=20)
     own = number(task.answers(split))
     _, y = next(task.batches(split, 3000, torch.Generator().manual_seed(3)))
@@ -219,7 +224,7 @@ def test_batches_are_uniform_over_their_split(tmp_path, split):
     assert stats.chisquare(counts).pvalue > 1e-6
 
 
-def test_an_empty_or_unknown_split():
+def test_an_empty_or_unknown_split() -> None:
     task = BinarizedMNIST(num_validation=0, num_test=0)
     assert task.inputs("test").shape == (0, 0)
     with pytest.raises(ValueError, match="The test split is empty"):
@@ -228,7 +233,7 @@ def test_an_empty_or_unknown_split():
         task.answers("tset")
 
 
-def test_the_config_names_the_files(tmp_path):
+def test_the_config_names_the_files(tmp_path: Path) -> None:
     task = BinarizedMNIST(folder(tmp_path), size=4, num_validation=7, num_test=9, seed=2)
     again = BinarizedMNIST(**json.loads(json.dumps(task.config)))
     assert again.config == task.config
@@ -241,7 +246,7 @@ def test_the_config_names_the_files(tmp_path):
 
 
 @pytest.mark.parametrize("size", [8, 12, 28])
-def test_drawn_digits_are_connected_and_inside(size):
+def test_drawn_digits_are_connected_and_inside(size: int) -> None:
     digits = torch.arange(10).repeat(30)
     white = draw_digits(digits, size, torch.Generator().manual_seed(0))
     assert white.shape == (300, size, size)
@@ -252,7 +257,7 @@ def test_drawn_digits_are_connected_and_inside(size):
     assert 0.1 < white.float().mean() < 0.3
 
 
-def test_drawn_digits_are_many_and_their_labels_right():
+def test_drawn_digits_are_many_and_their_labels_right() -> None:
     task = drawn()
     y, labels = task.answers("train"), task.labels("train")
     assert y.unique().tolist() == [1, 2]
@@ -265,7 +270,7 @@ def test_drawn_digits_are_many_and_their_labels_right():
     assert not torch.equal(other.answers("test"), task.answers("test"))
 
 
-def test_drawing_in_parts_depends_on_the_generator_only():
+def test_drawing_in_parts_depends_on_the_generator_only() -> None:
     digits = torch.arange(1200) % 10
     first, again = (draw_digits(digits, 8, torch.Generator().manual_seed(4)) for _ in range(2))
     assert torch.equal(first, again)
@@ -280,7 +285,7 @@ def test_drawing_in_parts_depends_on_the_generator_only():
     rows=st.lists(st.integers(0, 199), min_size=1, max_size=3),
     changes=st.lists(st.tuples(st.integers(0, 2), st.integers(0, 63), TOKENS | st.integers(-1, 3)), max_size=9),
 )
-def test_violations_count_the_tokens_that_are_no_pixel(rows, changes):
+def test_violations_count_the_tokens_that_are_no_pixel(rows: list[int], changes: list[tuple[int, int, int]]) -> None:
     task = drawn(8)
     y = task.answers("test")[rows]
     for row, cell, token in changes:
@@ -291,7 +296,7 @@ def test_violations_count_the_tokens_that_are_no_pixel(rows, changes):
     assert task.verify(x, y).tolist() == [number == 0 for number in expected]
 
 
-def test_an_input_of_any_tokens_is_not_looked_at():
+def test_an_input_of_any_tokens_is_not_looked_at() -> None:
     y = torch.randint(0, 4, (4, 64))
     for x in (torch.zeros(5, 1, 0, dtype=torch.long), torch.randint(-9, 9, (5, 1, 64))):
         assert torch.equal(drawn(8).violations(x, y), ((y == 0) | (y == 3)).sum(1).expand(5, 4))
@@ -299,14 +304,14 @@ def test_an_input_of_any_tokens_is_not_looked_at():
         drawn(8).violations(torch.zeros(3, dtype=torch.long), y)
 
 
-def test_spec_and_pictures():
+def test_spec_and_pictures() -> None:
     task = drawn()
     assert task.spec == (144, 3, 144, 3, None, None)
     for split in ("train", "validation", "test"):
         assert task.verify(task.inputs(split), task.answers(split)).all()
 
 
-def test_there_are_neither_solutions_nor_inputs_to_parse():
+def test_there_are_neither_solutions_nor_inputs_to_parse() -> None:
     with pytest.raises(NotImplementedError, match="no list of solutions: measure FID"):
         drawn().solutions(torch.zeros(0, dtype=torch.long))
     with pytest.raises(ValueError, match=r"no input to read\.$"):
@@ -316,7 +321,7 @@ def test_there_are_neither_solutions_nor_inputs_to_parse():
 # Pictures
 
 
-def test_pictures_hold_the_tokens_row_by_row():
+def test_pictures_hold_the_tokens_row_by_row() -> None:
     task, y = drawn(), drawn().answers("test")
     pictures = task.pictures(y.view(10, 20, -1))
     assert (pictures.shape, pictures.dtype) == ((10, 20, 12, 12), torch.float32)
@@ -326,7 +331,7 @@ def test_pictures_hold_the_tokens_row_by_row():
         task.pictures(y[:, 1:])
 
 
-def test_render(tmp_path):
+def test_render(tmp_path: Path) -> None:
     task, none = BinarizedMNIST(folder(tmp_path), size=4, num_validation=5), torch.zeros(0, dtype=torch.long)
     y = torch.tensor([[1, 2, 1, 2], [1, 1, 2, 2], [2, 2, 2, 2], [1, 0, 2, -7]])
     assert task.render(none, y.flatten()) == " ▀▄█\n▀?█?"
@@ -337,7 +342,7 @@ def test_render(tmp_path):
         task.render(none, y)
 
 
-def test_draw():
+def test_draw() -> None:
     task, none = drawn(8), torch.zeros(0, dtype=torch.long)
     y = task.answers("test")[0].clone()
     y[0] = 7

@@ -7,8 +7,10 @@ import itertools
 import json
 import re
 from collections import Counter
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -76,7 +78,7 @@ def slow_violations(n: int, tokens: str, x: list[int], y: list[int]) -> int:
     return total
 
 
-def partial_board(draw: st.DrawFn, n: int, tokens: str) -> list[int]:
+def partial_board(draw: Callable[..., Any], n: int, tokens: str) -> list[int]:
     """An input of any origin: a part of a solution, legal or not, or nonsense."""
     kind = draw(st.integers(0, 2))
     some = st.lists(st.integers(0, n), min_size=n, max_size=n)
@@ -111,7 +113,7 @@ def p_chi_square(counts: Tensor, expected: Tensor) -> float:
 
 
 @pytest.mark.parametrize("n", COUNTS)
-def test_published_numbers_of_solutions(n):
+def test_published_numbers_of_solutions(n: int) -> None:
     found = all_solutions(n)
     assert found.shape == (COUNTS[n], n)
     assert len(rows(found)) == COUNTS[n]
@@ -127,7 +129,7 @@ def test_published_numbers_of_solutions(n):
 
 
 @pytest.mark.parametrize("n", PROTOCOL)
-def test_known_numbers_of_inputs_and_pairs(n):
+def test_known_numbers_of_inputs_and_pairs(n: int) -> None:
     solutions = all_solutions(n)
     for removed, expected in PROTOCOL[n].items():
         inputs = unique_inputs(solutions, removed)
@@ -145,7 +147,7 @@ def test_known_numbers_of_inputs_and_pairs(n):
 
 @pytest.mark.skipif(not REFERENCE.exists(), reason="the reference file is not there")
 @pytest.mark.parametrize("n", PROTOCOL)
-def test_histograms_of_the_reference_file(n):
+def test_histograms_of_the_reference_file(n: int) -> None:
     protocol = json.loads(REFERENCE.read_text())["protocol"][str(n)]
     by_k = {(int(k),): found for k, found in protocol["by_k"].items() if k != "all"}
     by_k[tuple(protocol["k_removed"])] = protocol["by_k"]["all"]
@@ -158,7 +160,7 @@ def test_histograms_of_the_reference_file(n):
 
 @pytest.mark.parametrize("tokens", ENCODINGS)
 @pytest.mark.parametrize(("n", "removed"), [(4, (1, 2, 3)), (5, (2, 5)), (6, (1, 2, 3, 4, 5, 6)), (6, (3,)), (7, (5,))])
-def test_inputs_of_all_splits_equal_brute_force(n, removed, tokens):
+def test_inputs_of_all_splits_equal_brute_force(n: int, removed: tuple[int, ...], tokens: str) -> None:
     completions: dict[tuple[int, ...], set[tuple[int, ...]]] = {}
     for board in brute(n):
         for k in removed:
@@ -174,12 +176,12 @@ def test_inputs_of_all_splits_equal_brute_force(n, removed, tokens):
     assert test | validation | training == set(completions)
     assert len(training) + len(validation) == round(0.85 * len(completions))
     assert len(test) == len(queens.inputs("test"))
-    for x in list(completions)[:50]:
-        assert rows(queens.solutions(torch.tensor(x))) == completions[x]
+    for board, expected in list(completions.items())[:50]:
+        assert rows(queens.solutions(torch.tensor(board))) == expected
 
 
 @pytest.mark.parametrize("tokens", ENCODINGS)
-def test_x_is_uniform_and_y_uniform_among_its_completions(tokens):
+def test_x_is_uniform_and_y_uniform_among_its_completions(tokens: str) -> None:
     queens, number = task(7, tokens, (5, 6)), 60_000
     x, y = train(queens, number)
     assert x.dtype == y.dtype == torch.int64
@@ -195,7 +197,7 @@ def test_x_is_uniform_and_y_uniform_among_its_completions(tokens):
 
 
 @pytest.mark.parametrize("split", ["validation", "test"])
-def test_held_out_batches_stay_in_their_split(split):
+def test_held_out_batches_stay_in_their_split(split: str) -> None:
     queens = task(8, num_test=3)
     x, y = next(queens.batches(split, 2000, torch.Generator().manual_seed(0)))
     assert rows(x) == rows(queens.inputs(split))
@@ -205,7 +207,7 @@ def test_held_out_batches_stay_in_their_split(split):
         assert rows(y[(x == one).all(1)]) == rows(queens.solutions(one))
 
 
-def test_sizes_of_the_split():
+def test_sizes_of_the_split() -> None:
     full, few = NQueens(), NQueens(num_test=100)
     assert len(full.inputs("test")) == 5148 - round(0.85 * 5148)
     assert len(full.inputs("validation")) == 200
@@ -214,14 +216,14 @@ def test_sizes_of_the_split():
 
 
 @pytest.mark.parametrize("n", COUNTS)
-def test_the_default_split_suits_every_side(n):
+def test_the_default_split_suits_every_side(n: int) -> None:
     queens = NQueens(n, tokens="rows")
     assert len(queens.inputs("validation")) == {4: 3, 5: 23, 6: 17}.get(n, 200)
     assert len(queens.inputs("test")) > 0
 
 
 @pytest.mark.parametrize("tokens", ENCODINGS)
-def test_complete_boards_are_uniform(tokens):
+def test_complete_boards_are_uniform(tokens: str) -> None:
     queens = task(8, tokens)
     y = queens.boards(20_000, torch.Generator().manual_seed(0))
     assert y.dtype == torch.int64
@@ -230,7 +232,7 @@ def test_complete_boards_are_uniform(tokens):
     assert p_uniform(counts) > 1e-6
 
 
-def test_splits_depend_on_the_seed_alone():
+def test_splits_depend_on_the_seed_alone() -> None:
     one, same, other = (NQueens(seed=seed) for seed in (1, 1, 2))
     for split in ("validation", "test"):
         assert torch.equal(one.inputs(split), same.inputs(split))
@@ -239,7 +241,7 @@ def test_splits_depend_on_the_seed_alone():
 
 
 @pytest.mark.parametrize("tokens", ENCODINGS)
-def test_both_encodings_say_the_same(tokens):
+def test_both_encodings_say_the_same(tokens: str) -> None:
     cells, other = task(8), task(8, tokens)
     assert [other.render(x) for x in other.inputs("test")] == [cells.render(x) for x in cells.inputs("test")]
     one, two = train(other, 200), train(cells, 200)
@@ -248,7 +250,7 @@ def test_both_encodings_say_the_same(tokens):
     ]
 
 
-def test_empty_splits():
+def test_empty_splits() -> None:
     with pytest.raises(ValueError, match="validation split is empty"):
         task(num_validation=0).batches("validation", 4, torch.Generator())
     with pytest.raises(ValueError, match="test split is empty"):
@@ -273,7 +275,7 @@ def test_empty_splits():
         ({"num_test": -1}, "num_test: "),
     ],
 )
-def test_impossible_arguments(options, expected):
+def test_impossible_arguments(options: dict[str, Any], expected: str) -> None:
     with pytest.raises(ValueError, match=f"^{expected}$" if expected.endswith(".") else expected):
         NQueens(**options)
 
@@ -288,7 +290,9 @@ def test_impossible_arguments(options, expected):
     seed=SEEDS,
     changes=st.lists(st.tuples(st.integers(0, 143), TOKENS | st.integers(-1, 13)), max_size=4),
 )
-def test_violations_equal_brute_force_on_any_board(n, tokens, seed, changes):
+def test_violations_equal_brute_force_on_any_board(
+    n: int, tokens: str, seed: int, changes: list[tuple[int, int]]
+) -> None:
     queens, generator = task(n, tokens), torch.Generator().manual_seed(seed)
     length = queens.spec.len_in
     x, y = torch.randint(-1, queens.spec.vocab_out + 1, (2, length), generator=generator).tolist()
@@ -302,7 +306,7 @@ def test_violations_equal_brute_force_on_any_board(n, tokens, seed, changes):
 
 
 @pytest.mark.parametrize("tokens", ENCODINGS)
-def test_every_board_of_side_4_by_brute_force(tokens):
+def test_every_board_of_side_4_by_brute_force(tokens: str) -> None:
     # all 5^4 boards of at most one queen a row; in cells also all 2^16 boards
     queens = task(4, tokens)
     boards = [encode(board, tokens, 4) for board in itertools.product(range(5), repeat=4)]
@@ -323,7 +327,7 @@ def test_every_board_of_side_4_by_brute_force(tokens):
 @pytest.mark.parametrize("n", [5, 6])
 @many
 @given(data=st.data())
-def test_solutions_equal_brute_force(n, tokens, data):
+def test_solutions_equal_brute_force(n: int, tokens: str, data: st.DataObject) -> None:
     queens, x = task(n, tokens), partial_board(data.draw, n, tokens)
     expected = {tuple(encode(board, tokens, n)) for board in brute(n)}
     expected = {y for y in expected if all(a in (tokens == "cells", b) for a, b in zip(x, y, strict=True))}
@@ -338,7 +342,7 @@ def test_solutions_equal_brute_force(n, tokens, data):
 @pytest.mark.parametrize("n", [5, 8])
 @many
 @given(seed=SEEDS, turns=st.integers(0, 3), flip=st.booleans(), solved=st.booleans())
-def test_rotations_and_reflections_change_nothing(n, seed, turns, flip, solved):
+def test_rotations_and_reflections_change_nothing(n: int, seed: int, turns: int, flip: bool, solved: bool) -> None:
     queens, generator = task(n), torch.Generator().manual_seed(seed)
     x, y = torch.randint(0, 3, (2, 20, n * n), generator=generator)
     if solved:
@@ -354,7 +358,7 @@ def test_rotations_and_reflections_change_nothing(n, seed, turns, flip, solved):
 
 @many
 @given(seed=SEEDS)
-def test_both_encodings_have_the_same_violations(seed):
+def test_both_encodings_have_the_same_violations(seed: int) -> None:
     # boards of one queen a row, under givens that are kept: a changed given counts differently
     generator = torch.Generator().manual_seed(seed)
     board = torch.randint(1, 9, (8,), generator=generator)
@@ -369,7 +373,7 @@ def test_both_encodings_have_the_same_violations(seed):
 @pytest.mark.parametrize("tokens", ENCODINGS)
 @many
 @given(seed=SEEDS, cell=st.integers(0, 24))
-def test_removing_a_given_never_adds_violations(tokens, seed, cell):
+def test_removing_a_given_never_adds_violations(tokens: str, seed: int, cell: int) -> None:
     queens, generator = task(5, tokens), torch.Generator().manual_seed(seed)
     length = queens.spec.len_in
     x, y = torch.randint(-1, 8, (2, length), generator=generator)
@@ -380,16 +384,17 @@ def test_removing_a_given_never_adds_violations(tokens, seed, cell):
 
 
 @pytest.mark.parametrize("tokens", ENCODINGS)
-def test_the_verifier_runs_where_its_arguments_are(tokens):
+def test_the_verifier_runs_where_its_arguments_are(tokens: str) -> None:
     queens = task(8, tokens)
     elsewhere = queens.blank.to("meta")
     assert queens.violations(elsewhere, elsewhere).device.type == "meta"
 
 
 @pytest.mark.parametrize("n", [4, 8, 10])
-def test_spec_of_cells(n):
+def test_spec_of_cells(n: int) -> None:
     queens = task(n)
     assert queens.spec[:4] == (n * n, 3, n * n, 3)
+    assert queens.spec.relations is not None
     assert queens.spec.relations.shape == (4, n * n, n * n)
     relations = queens.spec.relations.tolist()
     for a, b in itertools.product(range(n * n), repeat=2):
@@ -399,9 +404,10 @@ def test_spec_of_cells(n):
 
 
 @pytest.mark.parametrize("n", [4, 8, 10])
-def test_spec_of_rows(n):
+def test_spec_of_rows(n: int) -> None:
     queens = task(n, "rows")
     assert queens.spec[:4] == (n, n + 1, n, n + 1)
+    assert queens.spec.relations is not None
     assert queens.spec.relations.shape == (n - 1, n, n)
     for i, j in itertools.product(range(n), repeat=2):
         assert queens.spec.relations[:, i, j].nonzero().flatten().tolist() == ([] if i == j else [abs(i - j) - 1])
@@ -411,7 +417,7 @@ def test_spec_of_rows(n):
 
 
 @pytest.mark.parametrize("tokens", ENCODINGS)
-def test_parse_takes_every_sign_and_white_space(tokens):
+def test_parse_takes_every_sign_and_white_space(tokens: str) -> None:
     expected = encode([2, 4, 1, 3], tokens, 4)
     assert task(4, tokens).parse(" .Q_0 \n...q\n\tX.00\n001 _\n").tolist() == expected
     assert task(4, tokens).parse(".x" + "." * 14).tolist() == encode([2, 0, 0, 0], tokens, 4)
@@ -450,12 +456,12 @@ def test_parse_takes_every_sign_and_white_space(tokens):
         ),
     ],
 )
-def test_a_bad_board_is_one_sentence(text, expected, tokens):
+def test_a_bad_board_is_one_sentence(text: str, expected: str, tokens: str) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(expected)}$"):
         task(8, tokens).parse(text)
 
 
-def test_render():
+def test_render() -> None:
     cells, by_row = task(4), task(4, "rows")
     x = cells.parse(".Q.. .... .... ....")
     assert cells.render(x) == ". Q . .\n. . . .\n. . . .\n. . . ."
@@ -467,7 +473,7 @@ def test_render():
 
 
 @pytest.mark.parametrize("tokens", ENCODINGS)
-def test_draw(tokens):
+def test_draw(tokens: str) -> None:
     queens = task(8, tokens)
     x, y = (part[0] for part in train(queens, 1))
     wrong = y.clone()

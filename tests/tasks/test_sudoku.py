@@ -8,6 +8,7 @@ import json
 import re
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub
 import numpy as np
@@ -96,7 +97,9 @@ def p_uniform(counts: Tensor) -> float:
     row=st.integers(0, 19),
     changes=st.lists(st.tuples(st.integers(0, 255), TOKENS | st.integers(-1, 17)), max_size=4),
 )
-def test_violations_equal_brute_force_on_any_board(box, seed, row, changes):
+def test_violations_equal_brute_force_on_any_board(
+    box: tuple[int, int], seed: int, row: int, changes: list[tuple[int, int]]
+) -> None:
     sudoku, n = task(box), box[0] * box[1]
     x, y = torch.randint(-2, n + 3, (2, n * n), generator=torch.Generator().manual_seed(seed)).tolist()
     near = sudoku.answers("test")[row].tolist()
@@ -108,7 +111,7 @@ def test_violations_equal_brute_force_on_any_board(box, seed, row, changes):
         assert sudoku.verify(torch.tensor(a), torch.tensor(b)).item() == (expected == 0)
 
 
-def test_every_corruption_of_every_grid_of_side_4_is_caught():
+def test_every_corruption_of_every_grid_of_side_4_is_caught() -> None:
     grids, sudoku = all_grids(), task()
     assert sudoku.verify(torch.zeros(16, dtype=torch.long), grids).all()
     for cell, shift in itertools.product(range(16), range(1, 5)):
@@ -120,7 +123,7 @@ def test_every_corruption_of_every_grid_of_side_4_is_caught():
 
 @many
 @given(data=st.data())
-def test_removing_a_given_never_adds_violations(data):
+def test_removing_a_given_never_adds_violations(data: st.DataObject) -> None:
     sudoku, board = task(), st.lists(st.integers(-1, 5), min_size=16, max_size=16)
     x, y = torch.tensor(data.draw(board)), torch.tensor(data.draw(board))
     fewer = x.clone()
@@ -129,10 +132,11 @@ def test_removing_a_given_never_adds_violations(data):
 
 
 @pytest.mark.parametrize("box", BOXES)
-def test_spec(box):
+def test_spec(box: tuple[int, int]) -> None:
     (r, c), sudoku = box, task(box)
     n = r * c
     assert sudoku.spec[:4] == (n * n, n + 1, n * n, n + 1)
+    assert sudoku.spec.relations is not None
     assert sudoku.spec.relations.shape == (3, n * n, n * n)
     relations = sudoku.spec.relations.tolist()
     for a, b in itertools.product(range(n * n), repeat=2):
@@ -145,14 +149,14 @@ def test_spec(box):
 # The exact solver
 
 
-def test_288_grids_of_side_4():
+def test_288_grids_of_side_4() -> None:
     found = task().solutions(torch.zeros(16, dtype=torch.long))
     assert found.shape == (288, 16)
     assert found.dtype == torch.int64
     assert rows(found) == rows(all_grids())
 
 
-def test_published_counts():
+def test_published_counts() -> None:
     # Wikipedia, "Mathematics of Sudoku": 288 grids of 2 x 2 boxes, 28,200,960 of 2 x 3; one in n! has an ordered row.
     assert len(ordered_grids((2, 2))) == 288 / 24
     assert len(ordered_grids((2, 3))) == 28_200_960 / 720
@@ -169,8 +173,8 @@ def test_published_counts():
     ),
     st.integers(0, 5),
 )
-def test_solutions_equal_brute_force(x, limit):
-    x = torch.tensor(x)
+def test_solutions_equal_brute_force(board: list[int], limit: int) -> None:
+    x = torch.tensor(board)
     found, expected = task().solutions(x), all_grids()[consistent(x[None])[0]]
     assert found.shape == expected.shape
     assert rows(found) == rows(expected)
@@ -197,7 +201,9 @@ def other_solver(box: tuple[int, int], x: Tensor, limit: int | None, order: Tens
 @pytest.mark.parametrize("box", BOXES[:-1])
 @settings(max_examples=25)
 @given(seed=SEEDS, clues=st.floats(0, 0.6), limit=st.integers(1, 5), excluded=st.integers(0, 30))
-def test_the_first_solutions_are_those_of_another_solver(box, seed, clues, limit, excluded):
+def test_the_first_solutions_are_those_of_another_solver(
+    box: tuple[int, int], seed: int, clues: float, limit: int, excluded: int
+) -> None:
     generator, n = torch.Generator().manual_seed(seed), box[0] * box[1]
     order, solver = torch.randperm(n**3, generator=generator), ExactSolver(box)
     y = torch.from_numpy(solver.solve(np.zeros(n * n, np.int64), 1, order.numpy())[0])
@@ -210,19 +216,19 @@ def test_the_first_solutions_are_those_of_another_solver(box, seed, clues, limit
     assert (found == other_solver(box, x, limit, order)).all()
 
 
-def test_all_grids_are_those_of_another_solver():
+def test_all_grids_are_those_of_another_solver() -> None:
     found = ExactSolver((2, 2)).solve(np.zeros(16, np.int64))
     assert (found == other_solver((2, 2), torch.zeros(16), None, torch.arange(64))).all()
 
 
-def test_a_published_puzzle_has_its_published_solution_alone():
+def test_a_published_puzzle_has_its_published_solution_alone() -> None:
     sudoku = task((3, 3))
     found = sudoku.solutions(sudoku.parse(QUESTION))
     assert [sudoku.line(y) for y in found] == [ANSWER]
 
 
 @pytest.mark.parametrize("box", BOXES)
-def test_a_limit_keeps_an_empty_board_cheap(box):
+def test_a_limit_keeps_an_empty_board_cheap(box: tuple[int, int]) -> None:
     sudoku = task(box)
     blank = torch.zeros(sudoku.spec.len_in, dtype=torch.long)
     found = sudoku.solutions(blank, limit=10)
@@ -236,7 +242,7 @@ def test_a_limit_keeps_an_empty_board_cheap(box):
 @pytest.mark.parametrize("box", BOXES)
 @many
 @given(seed=SEEDS)
-def test_symmetries_keep_validity_and_are_bijections(box, seed):
+def test_symmetries_keep_validity_and_are_bijections(box: tuple[int, int], seed: int) -> None:
     sudoku, n = task(box), box[0] * box[1]
     symmetry = random_symmetries(box, 20, torch.Generator().manual_seed(seed))
     assert isinstance(symmetry, Symmetry)
@@ -246,14 +252,16 @@ def test_symmetries_keep_validity_and_are_bijections(box, seed):
     x, y = sudoku.inputs("test"), sudoku.answers("test")
     assert sudoku.verify(symmetry(x), symmetry(y)).all()
     # units are mapped to units: related cells stay related by the same kind, or rows and columns change places
-    moved = sudoku.spec.relations[:, symmetry.cells[0]][:, :, symmetry.cells[0]]
-    swapped = sudoku.spec.relations[[1, 0, 2]] if box[0] == box[1] else sudoku.spec.relations
-    assert (moved == sudoku.spec.relations).all() or (moved == swapped).all()
+    relations = sudoku.spec.relations
+    assert relations is not None
+    moved = relations[:, symmetry.cells[0]][:, :, symmetry.cells[0]]
+    swapped = relations[[1, 0, 2]] if box[0] == box[1] else relations
+    assert (moved == relations).all() or (moved == swapped).all()
 
 
 @many
 @given(seed=SEEDS)
-def test_symmetries_map_solutions_to_solutions(seed):
+def test_symmetries_map_solutions_to_solutions(seed: int) -> None:
     sudoku = task()
     symmetry = random_symmetries((2, 2), 1, torch.Generator().manual_seed(seed))
     x = sudoku.inputs("test")[seed % 20]
@@ -262,7 +270,7 @@ def test_symmetries_map_solutions_to_solutions(seed):
     assert rows(image) == rows(sudoku.solutions(symmetry(x[None])[0]))
 
 
-def test_symmetries_of_side_4_are_uniform_over_the_whole_group():
+def test_symmetries_of_side_4_are_uniform_over_the_whole_group() -> None:
     # cells: 2 orders of rows in each band, 2 of bands, the same for columns, and the transpose: 2^7 permutations
     symmetry = random_symmetries((2, 2), 20_000, torch.Generator().manual_seed(0))
     counts = symmetry.cells.unique(dim=0, return_counts=True)[1]
@@ -278,7 +286,7 @@ def test_symmetries_of_side_4_are_uniform_over_the_whole_group():
 
 @pytest.mark.parametrize("unique", [False, True])
 @pytest.mark.parametrize("box", BOXES[:-1])
-def test_training_rows_are_solved_puzzles_with_the_asked_number_of_clues(box, unique):
+def test_training_rows_are_solved_puzzles_with_the_asked_number_of_clues(box: tuple[int, int], unique: bool) -> None:
     n = box[0] * box[1]
     lo, hi = n * n * 5 // 8, n * n * 6 // 8
     sudoku = task(box, (lo, hi), unique=unique)
@@ -295,20 +303,20 @@ def test_training_rows_are_solved_puzzles_with_the_asked_number_of_clues(box, un
         assert all(len(sudoku.solutions(one, limit=2)) == 1 for one in every)
 
 
-def test_unique_puzzles_of_side_4_by_brute_force():
+def test_unique_puzzles_of_side_4_by_brute_force() -> None:
     sudoku = task((2, 2), (4, 6), unique=True, pool=100, num_test=100)
     x = torch.cat([train(sudoku, 500)[0], sudoku.inputs("test"), sudoku.inputs("validation")])
     assert (consistent(x).sum(1) == 1).all()
 
 
-def test_grids_of_side_4_are_uniform():
+def test_grids_of_side_4_are_uniform() -> None:
     sudoku = task((2, 2), (0, 16), num_test=0, num_validation=0)
     found, counts = train(sudoku, 20_000)[1].unique(dim=0, return_counts=True)
     assert rows(found) == rows(all_grids())
     assert p_uniform(counts) > 1e-6
 
 
-def test_y_is_uniform_among_the_solutions_of_each_puzzle():
+def test_y_is_uniform_among_the_solutions_of_each_puzzle() -> None:
     # One clue: 64 puzzles, 72 solutions each; 24 of them are held out, and the others must stay uniform in (x, y).
     sudoku = task((2, 2), (1, 1), num_test=20, num_validation=4)
     x, y = train(sudoku, 60_000)
@@ -317,7 +325,7 @@ def test_y_is_uniform_among_the_solutions_of_each_puzzle():
     assert p_uniform(counts) > 1e-6
 
 
-def test_y_is_uniform_among_the_solutions_of_harder_puzzles():
+def test_y_is_uniform_among_the_solutions_of_harder_puzzles() -> None:
     # The place of y in the ordered list of the solutions of x, for each number of solutions.
     x, y = train(task((2, 2), (4, 8)), 20_000)
     fits = consistent(x)
@@ -328,14 +336,14 @@ def test_y_is_uniform_among_the_solutions_of_harder_puzzles():
         assert p_uniform(counts) > 1e-6
 
 
-def test_number_and_place_of_clues_are_uniform():
+def test_number_and_place_of_clues_are_uniform() -> None:
     x, _ = train(task((2, 2), (4, 8), num_test=0, num_validation=0), 20_000)
     assert p_uniform((x > 0).sum(1).bincount()[4:]) > 1e-6
     five = x[(x > 0).sum(1) == 5] > 0
     assert p_uniform(five.sum(0)) > 1e-9  # cells of one puzzle are dependent: a bound, not the exact law
 
 
-def test_held_out_puzzles_are_different_and_never_in_training():
+def test_held_out_puzzles_are_different_and_never_in_training() -> None:
     # 60 of the 64 puzzles of one clue are held out: nearly every first draw is one of them.
     sudoku = task((2, 2), (1, 1), num_test=40, num_validation=20)
     test, validation = rows(sudoku.inputs("test")), rows(sudoku.inputs("validation"))
@@ -346,7 +354,7 @@ def test_held_out_puzzles_are_different_and_never_in_training():
 
 
 @pytest.mark.parametrize("unique", [False, True])
-def test_held_out_grids_are_never_in_training(unique):
+def test_held_out_grids_are_never_in_training(unique: bool) -> None:
     sudoku = task((2, 2), (6, 16), unique=unique, split_by="grid", num_test=300, num_validation=100, pool=300)
     held = rows(torch.cat([sudoku.answers("test"), sudoku.answers("validation")]))
     assert 50 <= len(held) <= 57
@@ -358,7 +366,7 @@ def test_held_out_grids_are_never_in_training(unique):
     assert not rows(x) & rows(torch.cat([sudoku.inputs("test"), sudoku.inputs("validation")]))
 
 
-def test_splits_depend_on_the_seed_alone():
+def test_splits_depend_on_the_seed_alone() -> None:
     one, same, other = (Sudoku((2, 2), (4, 8), num_test=30, num_validation=10, seed=seed) for seed in (1, 1, 2))
     for split in ("validation", "test"):
         assert torch.equal(one.inputs(split), same.inputs(split))
@@ -367,7 +375,7 @@ def test_splits_depend_on_the_seed_alone():
     assert torch.equal(train(one, 100)[0], train(same, 100)[0])
 
 
-def test_held_out_batches_draw_y_uniformly_afresh():
+def test_held_out_batches_draw_y_uniformly_afresh() -> None:
     sudoku = task((2, 2), (2, 2), num_test=1)
     x, y = next(sudoku.batches("test", 20_000, torch.Generator().manual_seed(0)))
     assert (x == sudoku.inputs("test")).all()
@@ -376,7 +384,7 @@ def test_held_out_batches_draw_y_uniformly_afresh():
     assert p_uniform(counts) > 1e-6
 
 
-def test_an_empty_split():
+def test_an_empty_split() -> None:
     with pytest.raises(ValueError, match="empty"):
         task((2, 2), (4, 8), num_validation=0).batches("validation", 4, torch.Generator())
 
@@ -400,7 +408,7 @@ def test_an_empty_split():
         ({"clues": (1, 1), "num_test": 60, "num_validation": 4}, "leave none.*hold out fewer, or allow more clues"),
     ],
 )
-def test_impossible_arguments(options, expected):
+def test_impossible_arguments(options: dict[str, Any], expected: str) -> None:
     with pytest.raises(ValueError, match=expected):
         Sudoku(**({"box": (2, 2)} | options))
 
@@ -431,7 +439,7 @@ def small_file(path: Path, num: int = 40, blanks: int = 4) -> Path:
 
 @pytest.mark.parametrize("name", ["one.csv", "one.csv.gz"])
 @pytest.mark.parametrize("block", [1, 200, 1 << 20])
-def test_a_file_in_the_public_format(tmp_path, name, block):
+def test_a_file_in_the_public_format(tmp_path: Path, name: str, block: int) -> None:
     other = "".join(answer if k % 3 else "0" for k, answer in enumerate(ANSWER))
     text = HEADER + f"puzzles0_kaggle,{QUESTION},{ANSWER},0\r\n" + f"unknown,{other},{ANSWER},12"
     x, y = read_csv(write(tmp_path / name, text), (3, 3), block)
@@ -460,7 +468,7 @@ GOOD = f"unknown,{QUESTION},{ANSWER},3"
         (f"unknown,{'.' * 81},{'123456789' * 9},3", "every digit once"),
     ],
 )
-def test_a_damaged_file_names_file_and_line(tmp_path, bad, expected):
+def test_a_damaged_file_names_file_and_line(tmp_path: Path, bad: str, expected: str) -> None:
     path = write(tmp_path / "bad.csv.gz", HEADER + f"{GOOD}\n" * 5 + f"{bad}\n" + f"{GOOD}\n" * 5)
     for block in (1, 700, 1 << 20):
         with pytest.raises(ValueError, match=r"bad\.csv\.gz, line 7: expected .*" + expected):
@@ -473,12 +481,12 @@ def test_a_damaged_file_names_file_and_line(tmp_path, bad, expected):
     ("text", "expected"),
     [("", "line 1: .*header"), ("question,answer\n", "line 1: .*header"), (HEADER, "line 2: .*no puzzles")],
 )
-def test_a_file_without_header_or_rows(tmp_path, text, expected):
+def test_a_file_without_header_or_rows(tmp_path: Path, text: str, expected: str) -> None:
     with pytest.raises(ValueError, match=expected):
         read_csv(write(tmp_path / "a.csv", text), (3, 3))
 
 
-def test_a_truncated_gzip_file(tmp_path):
+def test_a_truncated_gzip_file(tmp_path: Path) -> None:
     path = small_file(tmp_path / "a.csv.gz")
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(ValueError, match=r"a\.csv\.gz, line .*damaged"):
@@ -490,11 +498,11 @@ def in_file(path: Path) -> dict[tuple[int, ...], tuple[int, ...]]:
     return dict(zip(map(tuple, x.tolist()), map(tuple, y.tolist()), strict=True))
 
 
-def test_held_out_rows_of_a_file_are_bare_rows_and_training_is_the_rest(tmp_path):
+def test_held_out_rows_of_a_file_are_bare_rows_and_training_is_the_rest(tmp_path: Path) -> None:
     path = small_file(tmp_path / "a.csv")
     known = in_file(path)
     sudoku = Sudoku((2, 2), data=path, num_test=10, num_validation=5, augment=False)
-    held = {}
+    held: dict[Any, Any] = {}
     for split in ("test", "validation"):
         held |= dict(
             zip(map(tuple, sudoku.inputs(split).tolist()), map(tuple, sudoku.answers(split).tolist()), strict=True)
@@ -509,7 +517,9 @@ def test_held_out_rows_of_a_file_are_bare_rows_and_training_is_the_rest(tmp_path
 
 @pytest.mark.parametrize("split_by", ["puzzle", "grid"])
 @pytest.mark.parametrize("options", [{}, {"reveal": (0, 1)}, {"mix": 0.5, "clues": (14, 15)}])
-def test_training_on_a_file_never_shows_what_is_held_out(tmp_path, split_by, options):
+def test_training_on_a_file_never_shows_what_is_held_out(
+    tmp_path: Path, split_by: str, options: dict[str, Any]
+) -> None:
     # One blank each: under symmetry 288 * 16 puzzles in all, so that augmentation hits held-out ones all the time.
     path = small_file(tmp_path / "a.csv", num=288, blanks=1)
     sudoku = Sudoku((2, 2), data=path, num_test=30, num_validation=10, split_by=split_by, **options)
@@ -521,7 +531,7 @@ def test_training_on_a_file_never_shows_what_is_held_out(tmp_path, split_by, opt
     assert bool(rows(y) & answers) == (split_by == "puzzle")
 
 
-def test_repeated_rows_are_held_out_together(tmp_path):
+def test_repeated_rows_are_held_out_together(tmp_path: Path) -> None:
     text = small_file(tmp_path / "a.csv", num=6).read_text().removeprefix(HEADER)
     path = write(tmp_path / "b.csv", HEADER + 50 * text)
     sudoku = Sudoku((2, 2), data=path, num_test=3, num_validation=2, augment=False)
@@ -531,9 +541,9 @@ def test_repeated_rows_are_held_out_together(tmp_path):
             Sudoku((2, 2), data=path, num_test=num_test, num_validation=2)
 
 
-def test_reveal_and_mix(tmp_path):
+def test_reveal_and_mix(tmp_path: Path) -> None:
     path = small_file(tmp_path / "a.csv", blanks=4)
-    options = {"data": path, "num_test": 5, "num_validation": 5}
+    options: dict[str, Any] = {"data": path, "num_test": 5, "num_validation": 5}
     x, _ = train(Sudoku((2, 2), **options, reveal=(1, 3)), 12_000)
     assert p_uniform((x > 0).sum(1).bincount()[13:]) > 1e-6
     x, y = train(Sudoku((2, 2), (2, 3), **options, mix=0.25), 12_000)
@@ -543,7 +553,7 @@ def test_reveal_and_mix(tmp_path):
     assert task().verify(x, y).all()
 
 
-def test_test_puzzles_from_a_file_of_their_own(tmp_path):
+def test_test_puzzles_from_a_file_of_their_own(tmp_path: Path) -> None:
     one, two = small_file(tmp_path / "a.csv", num=60), small_file(tmp_path / "b.csv", num=20)
     sudoku = Sudoku((2, 2), data=[one], test_data=two, num_test=20, num_validation=5, augment=False)
     assert rows(sudoku.inputs("test")) == set(in_file(two))
@@ -551,7 +561,7 @@ def test_test_puzzles_from_a_file_of_their_own(tmp_path):
     assert rows(train(sudoku, 3000)[0]) == set(in_file(one)) - set(in_file(two)) - rows(sudoku.inputs("validation"))
 
 
-def test_the_hub_is_asked_only_when_told_to(tmp_path, monkeypatch):
+def test_the_hub_is_asked_only_when_told_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, calls = small_file(tmp_path / "a.csv"), []
 
     def download(repo: str, file: str, *, repo_type: str) -> str:
@@ -559,7 +569,7 @@ def test_the_hub_is_asked_only_when_told_to(tmp_path, monkeypatch):
         return str(path)
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
-    options = {"num_test": 5, "num_validation": 5}
+    options: dict[str, Any] = {"num_test": 5, "num_validation": 5}
     local = Sudoku((2, 2), data=path, **options)
     assert not calls
     hub = Sudoku((2, 2), data="hub:sapientinc/sudoku-extreme/train.csv", **options)
@@ -577,7 +587,7 @@ def test_the_hub_is_asked_only_when_told_to(tmp_path, monkeypatch):
         Sudoku((2, 2), data="hub:train.csv", **options)
 
 
-def test_the_config_names_the_file(tmp_path):
+def test_the_config_names_the_file(tmp_path: Path) -> None:
     path = small_file(tmp_path / "a.csv")
     sudoku = Sudoku((2, 2), (9, 11), data=path, num_test=9, num_validation=1, reveal=(0, 2), mix=0.5, augment=False)
     again = Sudoku(**json.loads(json.dumps(sudoku.config)))
@@ -590,14 +600,14 @@ def test_the_config_names_the_file(tmp_path):
 
 
 @pytest.mark.parametrize("box", BOXES)
-def test_a_board_is_one_line(box):
+def test_a_board_is_one_line(box: tuple[int, int]) -> None:
     sudoku, n = task(box), box[0] * box[1]
     for x in (*sudoku.inputs("test")[:3], *sudoku.answers("test")[:3]):
         assert len(sudoku.line(x)) == n * n
         assert torch.equal(sudoku.parse(sudoku.line(x)), x)
 
 
-def test_parse_takes_every_blank_white_space_and_small_letters():
+def test_parse_takes_every_blank_white_space_and_small_letters() -> None:
     sudoku = task()
     expected = [1, 2, 3, 4, 0, 0, 1, 2, 0, 0, 4, 3, 4, 3, 2, 1]
     assert sudoku.parse(" 1234\n.012 \t__43\n4321\n").tolist() == expected
@@ -635,12 +645,12 @@ def test_parse_takes_every_blank_white_space_and_small_letters():
         ),
     ],
 )
-def test_a_bad_puzzle_is_one_sentence(text, expected):
+def test_a_bad_puzzle_is_one_sentence(text: str, expected: str) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(expected)}$"):
         task((3, 3)).parse(text)
 
 
-def test_render():
+def test_render() -> None:
     sudoku = task()
     x = sudoku.parse("1...............")
     y = sudoku.parse("1234341221434321")
@@ -653,12 +663,12 @@ def test_render():
     assert [k for k, line in enumerate(wide) if "+" in line] == [2, 5]
 
 
-def test_answers_of_the_solver_are_sorted():
+def test_answers_of_the_solver_are_sorted() -> None:
     found = task().solutions(torch.zeros(16, dtype=torch.long)).numpy()
     assert (np.lexsort(found.T[::-1]) == np.arange(288)).all()
 
 
-def test_held_out_puzzles_of_another_difficulty(tmp_path):
+def test_held_out_puzzles_of_another_difficulty(tmp_path: Path) -> None:
     task = Sudoku((2, 2), clues=(4, 8), held_clues=(12, 12), num_validation=5, num_test=20)
     assert all(((task.inputs(split) > 0).sum(1) == 12).all() for split in ("validation", "test"))
     x, _ = next(task.batches("train", 50, torch.Generator().manual_seed(0)))
@@ -681,7 +691,7 @@ def test_held_out_puzzles_of_another_difficulty(tmp_path):
         Sudoku((2, 2), clues=(4, 8), held_reveal=(1, 1))
 
 
-def test_without_arguments_it_is_the_small_board():
+def test_without_arguments_it_is_the_small_board() -> None:
     sudoku = Sudoku()
     assert (sudoku.box, sudoku.clues) == ((2, 2), (4, 8))
     assert Sudoku(**sudoku.config).config == sudoku.config

@@ -15,13 +15,7 @@ from .style import BLUE, GREEN, ORANGE, PURPLE, RED, SKY, canvas, save, tidy
 
 
 def divergence(
-    model: Any,
-    guide: Any,
-    x: Tensor | None,
-    y: Tensor,
-    *,
-    num_particles: int = 10,
-    steps: int | None = None,
+    model: Any, guide: Any, x: Tensor | None, y: Tensor, *, num_particles: int = 10, steps: int | None = None
 ) -> Tensor:
     """KL(q ‖ p) of each transition, ``[S, T]`` nats a puzzle; zero where the guide is the prior; without decisions.
 

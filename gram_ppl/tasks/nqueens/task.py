@@ -6,7 +6,7 @@ these solutions. 85 % of the different inputs are for training and validation, t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -61,7 +61,7 @@ class NQueens(Task):
     def __init__(
         self,
         n: int = 8,
-        removed: Sequence[int] | None = None,
+        removed: Collection[int] | None = None,
         *,
         tokens: str = "cells",
         train_share: float = 0.85,

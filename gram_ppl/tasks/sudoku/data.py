@@ -114,11 +114,7 @@ def made(
 
 
 def _collect(
-    num: int,
-    draw: Callable[[int], Puzzles],
-    what: str,
-    taken: Tensor | None = None,
-    distinct: bool = True,
+    num: int, draw: Callable[[int], Puzzles], what: str, taken: Tensor | None = None, distinct: bool = True
 ) -> Puzzles:
     """``num`` puzzles out of repeated draws, ``distinct`` ones if so, none whose fingerprint is taken."""
     none = draw(1).y[:0].to(torch.uint8)
