@@ -358,9 +358,9 @@ def test_a_puzzle_without_known_solution(task, program, monkeypatch):
 
 
 def test_many_solutions_are_counted_up_to_a_limit(task, monkeypatch):
-    monkeypatch.setattr(solving, "COUNTED", 72)
-    assert solving.count(task, task.parse("1" + "." * 15)) == (72, True)
-    assert solving.count(task, task.blank) == (72, False)
+    monkeypatch.setattr(puzzles, "COUNTED", 72)
+    assert puzzles.count(task, task.parse("1" + "." * 15)) == (72, True)
+    assert puzzles.count(task, task.blank) == (72, False)
 
 
 def test_same_seed_same_answers(task, program):
