@@ -21,7 +21,8 @@ from ..training.errors import NonFiniteLoss
 from .folders import opened, thinking
 from .puzzles import known, pasted
 
-TEXT, SAMPLES, SECONDS = 20_000, 50, 120  # characters of a puzzle, trajectories and seconds, at most
+TEXT, SAMPLES, SECONDS = 20_000, 50, 300  # characters of a puzzle, trajectories and seconds, at most
+LASTS = 60  # seconds, if not said otherwise
 MOMENTS = 500  # decisions, or supervision steps, that a page shows at most
 SHOWN = 24  # answers that are drawn
 SENTENCE = 300  # characters of what is wrong
@@ -92,7 +93,7 @@ def fault(error: Exception) -> str:
     return words if len(words) <= SENTENCE else f"{words[: SENTENCE - 3]}..."
 
 
-def ask(name: str, text: str, samples: int | None = None, seed: int = 0, seconds: float = 30) -> Answer:
+def ask(name: str, text: str, samples: int | None = None, seed: int = 0, seconds: float = LASTS) -> Answer:
     """Different verified answers to one puzzle, and a page to watch how they came about.
 
     The trajectories are those of ``gram-ppl watch`` under the same seed, but for the end of the time. Where a puzzle

@@ -14,6 +14,8 @@ from ..reporting.board import board, spots
 from ..tasks.base import Task
 from ..tasks.scene import OPEN
 
+CLEARING = ("0", ".", "Backspace", "Delete")  # keys that empty a place
+
 
 class Drawing(NamedTuple):
     """What stands on a board."""
@@ -31,6 +33,11 @@ def drawable(task: Task) -> bool:
     return leaves is not None and len(leaves) == task.spec.vocab_in and task.spec.len_in == task.spec.len_out
 
 
+def nothing(task: Task) -> Tensor:
+    """The input ``[L_in]`` to begin a drawing with."""
+    return task.parse("") if task.graphs else task.blank
+
+
 def begun(task: Task, x: Tensor) -> Drawing:
     """The drawing of an input ``[L_in]``."""
     scene = task.scene(x)
@@ -44,7 +51,7 @@ def touched(task: Task, drawing: Drawing, spot: int, key: str = "") -> Drawing:
     A place takes the next of its values, or the one whose sign the key is, and gives it up at the last; two nodes
     are joined, or part.
     """
-    places = spots(task.scene(_nothing(task)))
+    places = spots(task.scene(nothing(task)))
     if not 0 <= spot < len(places):
         return drawing
     place, token = places[spot]
@@ -68,16 +75,9 @@ def written(task: Task, drawing: Drawing) -> str:
 
 def picture(task: Task, drawing: Drawing) -> str:
     """It as SVG, with something to point at."""
-    scene = task.scene(_nothing(task))._replace(given=list(drawing.given))
+    scene = task.scene(nothing(task))._replace(given=list(drawing.given))
     scene = scene._replace(links=drawing.links) if task.graphs else scene
     return board(scene, label="The puzzle, to draw on", chosen=drawing.chosen, touch=True)
-
-
-CLEARING = ("0", ".", "Backspace", "Delete")  # keys that empty a place
-
-
-def _nothing(task: Task) -> Tensor:
-    return task.parse("") if task.graphs else task.blank
 
 
 def _next(task: Task, now: int, key: str) -> int:

@@ -7,18 +7,22 @@ import os
 from importlib.resources import files
 from typing import Any
 
-from .asking import SAMPLES, SECONDS, Answer, Offer, ask, example, fault, offered, read
-from .drawing import Drawing, begun, drawable, picture, touched, written
+from torch import Tensor
+
+from ..reporting.board import spots
+from .asking import LASTS, SAMPLES, SECONDS, Answer, Offer, ask, example, fault, offered, read
+from .drawing import Drawing, begun, drawable, nothing, picture, touched, written
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before it is imported
 
 import gradio as gr
 
 TITLE = "gram_ppl: many verified answers to one puzzle"
-HINT = {
-    True: "Click two nodes to join or part them, or write edges such as 0-1 1-2; files of graphs can be pasted too.",
-    False: "Click a place to fill it, press a digit or Delete there, or write the board; printed ones can be pasted.",
-}
+GRAPH = "Click two nodes to join or part them, or write edges such as 0-1 1-2; files of graphs can be pasted too."
+FILL = "Click a place to fill or to empty it, or write the board; printed ones can be pasted too."
+TURN = "Click a place for its next value, or press its sign or Delete there; printed boards can be pasted too."
+WRITE = "Write or paste a puzzle."
+NOTHING = "This model makes boards from nothing: press Solve."
 TOUCH = """
 let last = null;
 const touch = (event, key) => {
@@ -45,35 +49,36 @@ def build(names: list[str]) -> Any:
         names: of the models to choose from.
     """
     first = offered(names[0])
-    text, drawing, drawn, told = _filled(first, 0)
+    text, drawing, drawn, told = _filled(first, _example(first, 0))
     with gr.Blocks(title=TITLE, analytics_enabled=False) as page:
         gr.Markdown(f"# {TITLE}")
-        with gr.Row():
-            model = gr.Dropdown(names, value=names[0], label="Weights", filterable=False)
-            about = gr.Markdown(_about(first), elem_id="about")
+        model = gr.Dropdown(
+            names, value=names[0], label="Weights", info=_about(first), filterable=False, elem_id="weights"
+        )
         state, number = gr.State(drawing), gr.State(0)
         with gr.Row():
             with gr.Column(min_width=280):
-                surface = gr.HTML(drawn, elem_id="drawing", js_on_load=TOUCH, visible=first.asks)
+                surface = gr.HTML(drawn, elem_id="drawing", js_on_load=TOUCH, visible=drawing is not None)
             with gr.Column(min_width=280):
                 puzzle = gr.Textbox(text, label="Puzzle", lines=4, max_lines=12, elem_id="puzzle", visible=first.asks)
                 hint = gr.Markdown(told, elem_id="hint")
                 with gr.Row():
-                    go = gr.Button("Solve", variant="primary", elem_id="solve")
-                    other = gr.Button("Another example", elem_id="example")
-                    clear = gr.Button("Clear", elem_id="clear")
+                    go = gr.Button("Solve", variant="primary", elem_id="solve", min_width=80)
+                    other = gr.Button("Example", elem_id="example", min_width=80, visible=first.asks)
+                    clear = gr.Button("Clear", elem_id="clear", min_width=80, visible=first.asks)
                 with gr.Accordion("Trajectories, time and seed", open=False):
                     samples = gr.Slider(1, SAMPLES, first.samples, step=1, label="Trajectories")
-                    seconds = gr.Slider(1, SECONDS, 30, step=1, label="Seconds, at most")
+                    seconds = gr.Slider(1, SECONDS, LASTS, step=1, label="Seconds, at most")
                     seed = gr.Number(0, precision=0, minimum=0, label="Seed")
         result = gr.HTML(elem_id="result")
         watched = gr.HTML(elem_id="watch")
 
         filled = [puzzle, state, surface, hint]
-        model.input(_chosen, model, [*filled, about, samples, number, result, watched], api_visibility="private")
-        other.click(_another, [model, number], [*filled, number], api_visibility="private")
-        clear.click(_cleared, model, filled, api_visibility="private")
-        surface.click(_touched, [model, state], filled, api_visibility="private")
+        everything = [*filled, model, other, clear, samples, number, result, watched]
+        model.input(_chosen, model, everything, api_visibility="private")
+        other.click(_another, [model, number], [*filled, number], api_visibility="private", show_progress="hidden")
+        clear.click(_cleared, model, filled, api_visibility="private", show_progress="hidden")
+        surface.click(_touched, [model, state], filled, api_visibility="private", show_progress="hidden")
         puzzle.input(
             _typed, [model, puzzle, state], [state, surface, hint], api_visibility="private",
             show_progress="hidden", trigger_mode="always_last",
@@ -105,35 +110,43 @@ def _css() -> str:
 # What happens ---------------------------------------------------------------------------------------------------------
 
 
-def _filled(offer: Offer, number: int) -> tuple[str, Drawing | None, str, str]:
-    """Text, drawing, its picture and a hint, of an example."""
-    if not offer.asks:
-        return "", None, "", "This model makes boards from nothing: press Solve."
-    x = example(offer, number)
-    if not drawable(offer.task):
-        return offer.task.line(x), None, "", "Write or paste a puzzle."
+def _filled(offer: Offer, x: Tensor | None) -> tuple[str, Drawing | None, str, str]:
+    """Text, drawing, its picture and a hint, of an input."""
+    if x is None or not drawable(offer.task):
+        return "" if x is None else offer.task.line(x), None, "", _hint(offer)
     drawing = begun(offer.task, x)
-    return written(offer.task, drawing), drawing, picture(offer.task, drawing), HINT[offer.task.graphs]
+    return written(offer.task, drawing), drawing, picture(offer.task, drawing), _hint(offer)
+
+
+def _example(offer: Offer, number: int) -> Tensor | None:
+    return example(offer, number) if offer.asks else None
+
+
+def _hint(offer: Offer) -> str:
+    if not offer.asks:
+        return NOTHING
+    if not drawable(offer.task):
+        return WRITE
+    if offer.task.graphs:
+        return GRAPH
+    return FILL if len(spots(offer.task.scene(offer.task.blank))) > offer.task.spec.len_out else TURN
 
 
 def _chosen(name: str) -> tuple[Any, ...]:
     offer = offered(name)
-    text, drawing, drawn, told = _filled(offer, 0)
+    text, drawing, drawn, told = _filled(offer, _example(offer, 0))
     shown = gr.update(value=text, visible=offer.asks), drawing, gr.update(value=drawn, visible=drawing is not None)
-    return *shown, told, _about(offer), offer.samples, 0, "", ""
+    buttons = gr.update(visible=offer.asks), gr.update(visible=offer.asks)
+    return *shown, told, gr.update(info=_about(offer)), *buttons, offer.samples, 0, "", ""
 
 
 def _another(name: str, number: int) -> tuple[Any, ...]:
-    return *_filled(offered(name), number + 1), number + 1
+    return *_filled(offered(name), _example(offered(name), number + 1)), number + 1
 
 
 def _cleared(name: str) -> tuple[Any, ...]:
     offer = offered(name)
-    if not offer.asks or not drawable(offer.task):
-        return "", None, "", ""
-    x = offer.task.parse("") if offer.task.graphs else offer.task.blank
-    drawing = begun(offer.task, x)
-    return written(offer.task, drawing), drawing, picture(offer.task, drawing), HINT[offer.task.graphs]
+    return _filled(offer, nothing(offer.task) if drawable(offer.task) else None)
 
 
 def _touched(name: str, drawing: Drawing | None, event: gr.EventData) -> tuple[Any, ...]:
@@ -148,7 +161,7 @@ def _touched(name: str, drawing: Drawing | None, event: gr.EventData) -> tuple[A
 def _typed(name: str, text: str, drawing: Drawing | None) -> tuple[Any, ...]:
     offer = offered(name)
     told = _told(offer, text)
-    if drawing is not None and told == HINT[offer.task.graphs]:
+    if drawing is not None and told == _hint(offer):
         drawing = begun(offer.task, read(offer, text))
         return drawing, picture(offer.task, drawing), told
     return drawing, gr.skip(), told
@@ -160,7 +173,7 @@ def _told(offer: Offer, text: str) -> str:
         read(offer, text)
     except ValueError as error:
         return html.escape(fault(error))
-    return HINT[offer.task.graphs]
+    return _hint(offer)
 
 
 def _solved(name: str, text: str, samples: float, seed: float, seconds: float) -> tuple[str, str]:
