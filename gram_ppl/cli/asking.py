@@ -123,22 +123,23 @@ def _answer(offer: Offer, x: Tensor, samples: int, seed: int, seconds: float) ->
     model, task = offer.model, offer.task
     solutions = known(task, x)
     options = thinking(Path(offer.name), model, task, mode="coverage", every=solutions != (1, True))
-    begun, moments, cut = perf_counter(), list[Moment](), ""
+    begun, moments, limit = perf_counter(), list[Moment](), ""
     for moment in course(model, x, num_samples=samples, seed=seed, **options):
         moments.append(moment)
         if not moment.running.any():
             break
         if perf_counter() - begun > seconds:
-            cut = f" Cut off after {seconds:g} seconds."
+            limit = f"{seconds:g} seconds"
             break
         if len(moments) == MOMENTS:
-            cut = f" Cut off after {moment.number:,} supervision steps."
+            limit = f"{moment.number:,} supervision steps"
             break
     took = perf_counter() - begun
     data = watched(task, x, moments, solutions)
-    sentence = summary(data) + cut
+    sentence = summary(data) + (f" Cut off after {limit}." if limit else "")
     if not any(data["answered"][-1]):
-        sentence = f"Unanswered. {sentence}"
+        limit = limit or f"{moments[-1].number:,} supervision steps"
+        sentence = f"Unanswered: none of {samples} trajectories came to an answer within {limit}."
     scene = task.scene(x)
     boards = [board(scene, one["tokens"], label=f"Answer {k}") for k, one in enumerate(data["answers"][:SHOWN], 1)]
     title = f"{type(task).__name__}: {samples} trajectories" if samples > 1 else f"{type(task).__name__}: a trajectory"
