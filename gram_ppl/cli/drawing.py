@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from ..reporting.board import board, spots
+from ..tasks import scene as scenes
 from ..tasks.base import Task
-from ..tasks.scene import OPEN
 
 CLEARING = ("0", ".", "Backspace", "Delete")  # keys that empty a place
 
@@ -59,7 +59,7 @@ def touched(task: Task, drawing: Drawing, spot: int, key: str = "") -> Drawing:
         return _joined(drawing, place)
     now, given = drawing.given[place], list(drawing.given)
     if token is not None:
-        given[place] = OPEN if now == token or key in CLEARING else token
+        given[place] = scenes.OPEN if now == token or key in CLEARING else token
     else:
         given[place] = _next(task, now, key)
     return drawing._replace(given=tuple(given))
@@ -70,7 +70,7 @@ def written(task: Task, drawing: Drawing) -> str:
     if task.graphs:
         return " ".join(f"{a}-{b}" for a, b in sorted(drawing.links))
     given, blank = torch.tensor(drawing.given), task.blank
-    return task.line(torch.where(given == OPEN, blank, given))
+    return task.line(torch.where(given == scenes.OPEN, blank, given))
 
 
 def picture(task: Task, drawing: Drawing) -> str:
@@ -82,11 +82,11 @@ def picture(task: Task, drawing: Drawing) -> str:
 
 def _next(task: Task, now: int, key: str) -> int:
     assert task.spec.leaves is not None
-    values = [OPEN, *(token for token, left in enumerate(task.spec.leaves) if left.sum() == 1)]
+    values = [scenes.OPEN, *(token for token, left in enumerate(task.spec.leaves) if left.sum() == 1)]
     signs = {task.scene(task.blank).marks[token].text.upper(): token for token in values[1:]}
     if key:
-        return OPEN if key in CLEARING else signs.get(key.upper(), now)
-    return values[(values.index(now) + 1) % len(values)] if now in values else OPEN
+        return scenes.OPEN if key in CLEARING else signs.get(key.upper(), now)
+    return values[(values.index(now) + 1) % len(values)] if now in values else scenes.OPEN
 
 
 def _joined(drawing: Drawing, node: int) -> Drawing:

@@ -6,13 +6,13 @@ import html
 from collections.abc import Sequence
 from math import hypot
 
-from ..tasks.scene import OPEN, Scene
+from ..tasks import scene as scenes
 
 PAD = 0.12  # around the board, of one place
 SIGNS = 0x2000  # characters from here on are drawn smaller by most fonts than digits and letters
 
 
-def spots(scene: Scene) -> list[tuple[int, int | None]]:
+def spots(scene: scenes.Scene) -> list[tuple[int, int | None]]:
     """What a finger can point at: a place, and the token that stands there where it has a spot of its own."""
     places = range(len(scene.places))
     if not any(mark.across for mark in scene.marks):
@@ -22,7 +22,7 @@ def spots(scene: Scene) -> list[tuple[int, int | None]]:
 
 
 def board(
-    scene: Scene, tokens: Sequence[int] = (), *, label: str, chosen: int | None = None, touch: bool = False
+    scene: scenes.Scene, tokens: Sequence[int] = (), *, label: str, chosen: int | None = None, touch: bool = False
 ) -> str:
     """A board as SVG, its colours by classes that the page defines.
 
@@ -36,7 +36,7 @@ def board(
     parts = [_square(x, y, 1, _look(fill)) for x, y, fill in scene.squares]
     if not scene.round:
         parts.append(f'<rect width="{scene.width}" height="{scene.height}" class="frame"/>')
-    values = [given if given != OPEN or not tokens else tokens[k] for k, given in enumerate(scene.given)]
+    values = [given if given != scenes.OPEN or not tokens else tokens[k] for k, given in enumerate(scene.given)]
     for a, b in scene.links:
         (x0, y0), (x1, y1) = scene.places[a], scene.places[b]
         parts.append(f'<line class="link" x1="{x0:.3f}" y1="{y0:.3f}" x2="{x1:.3f}" y2="{y1:.3f}"/>')
@@ -45,7 +45,7 @@ def board(
             parts.append(_shape(scene, x, y, 'class="plate"'))
         if scene.framed:
             parts.append(_shape(scene, x, y, 'class="frame"'))
-        parts.append(_value(scene, place, values[place], scene.given[place] != OPEN))
+        parts.append(_value(scene, place, values[place], scene.given[place] != scenes.OPEN))
     parts += [f'<line class="rule" x1="{a}" y1="{b}" x2="{c}" y2="{d}"/>' for a, b, c, d in scene.lines]
     if scene.round:
         parts += [_number(scene, place) for place in range(len(scene.places))]
@@ -58,7 +58,7 @@ def board(
     return f'<svg class="board" role="{role}" aria-label="{html.escape(label)}" viewBox="{box}">{"".join(parts)}</svg>'
 
 
-def _value(scene: Scene, place: int, token: int, given: bool) -> str:
+def _value(scene: scenes.Scene, place: int, token: int, given: bool) -> str:
     if not 0 <= token < len(scene.marks):
         return ""
     mark, (x, y) = scene.marks[token], scene.places[place]
@@ -73,17 +73,17 @@ def _value(scene: Scene, place: int, token: int, given: bool) -> str:
     return f'{back}<text class="{kind}-text" x="{x:.3f}" y="{y:.3f}" font-size="{size}">{text}</text>'
 
 
-def _spot(scene: Scene, number: int, place: int, token: int | None) -> str:
+def _spot(scene: scenes.Scene, number: int, place: int, token: int | None) -> str:
     (x, y), name = scene.places[place], scene.names[place]
     if token is not None:
         x, name = x + scene.marks[token].across, f"{name}, {scene.marks[token].word}"
-    held = scene.marks[scene.given[place]].word if scene.given[place] != OPEN else ""
+    held = scene.marks[scene.given[place]].word if scene.given[place] != scenes.OPEN else ""
     label = html.escape(f"{name}: {held}" if held else name)
     inner = f'class="spot" data-spot="{number}" tabindex="0" role="button" aria-label="{label}"'
     return _shape(scene, x, y, inner)
 
 
-def _number(scene: Scene, place: int) -> str:
+def _number(scene: scenes.Scene, place: int) -> str:
     """Of a node, outside of the circle."""
     x, y = scene.places[place]
     right, down = x - scene.width / 2, y - scene.height / 2
@@ -91,7 +91,7 @@ def _number(scene: Scene, place: int) -> str:
     return f'<text class="name" x="{x + right * far:.3f}" y="{y + down * far:.3f}" font-size="0.36">{place}</text>'
 
 
-def _shape(scene: Scene, x: float, y: float, rest: str) -> str:
+def _shape(scene: scenes.Scene, x: float, y: float, rest: str) -> str:
     return f'<circle cx="{x:.3f}" cy="{y:.3f}" r="0.5" {rest}/>' if scene.round else _square(x, y, 1, rest)
 
 
