@@ -85,10 +85,10 @@ class Browser:
         message, self._read = self._read.split(b"\0", 1)
         return json.loads(message)
 
-    def open(self, path: Path) -> None:
-        """Load a file and wait until it is there."""
+    def open(self, path: Path | str) -> None:
+        """Load a file, or an address, and wait until it is there."""
         self.events.clear()
-        self.call("Page.navigate", url=path.resolve().as_uri())
+        self.call("Page.navigate", url=path if isinstance(path, str) else path.resolve().as_uri())
         while not any(event["method"] == "Page.loadEventFired" for event in self.events):
             self.events.append(self._next())
 

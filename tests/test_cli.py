@@ -378,9 +378,9 @@ def test_a_puzzle_without_known_solution(
 
 
 def test_many_solutions_are_counted_up_to_a_limit(task: gp.tasks.Sudoku, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(solving, "COUNTED", 72)
-    assert solving.count(task, task.parse("1" + "." * 15)) == (72, True)
-    assert solving.count(task, task.blank) == (72, False)
+    monkeypatch.setattr(puzzles, "COUNTED", 72)
+    assert puzzles.count(task, task.parse("1" + "." * 15)) == (72, True)
+    assert puzzles.count(task, task.blank) == (72, False)
 
 
 def test_same_seed_same_answers(task: gp.tasks.Sudoku, program: Callable[[Sampler], str]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import typer
 
 from ..training.interrupt import prompt
+from .apping import local
 from .measuring import evaluate, generate, report, shipped
 from .solving import solve
 from .training import train
@@ -48,6 +49,7 @@ app.command(epilog=_examples("gram-ppl generate runs/unconditional --samples 12"
 app.command(epilog=_examples("gram-ppl evaluate runs/sudoku --samples 20 --steps 16 --select vote"))(evaluate)
 app.command(epilog=_examples("gram-ppl report runs/sudoku"))(report)
 app.command(epilog=_examples('gram-ppl watch pretrained:sudoku4 "1... .... ...2 ...." --out page.html'))(watch)
+app.command("app", epilog=_examples("gram-ppl app", "gram-ppl app runs/mine pretrained:queens8 --port 8000"))(local)
 app.command("list")(shipped)
 
 

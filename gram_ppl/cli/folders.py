@@ -14,11 +14,12 @@ from rich.columns import Columns
 from rich.text import Text
 
 from ..inference import select
+from ..inference.solve import in_mode
 from ..reporting import tables as report
 from ..runtime.precision import chosen
 from ..runtime.processes import Shares, main_process
 from ..storage.checkpoint import load
-from ..storage.measurement import settings_of
+from ..storage.measurement import Measurement, settings_of
 from ..tasks.base import Task
 
 
@@ -33,6 +34,26 @@ def depth(folder: Path, model: Any) -> int:
     """The supervision steps that a run was measured with, twice N_sup where it does not say."""
     steps = settings_of(folder).get("steps")
     return steps if isinstance(steps, int) else 2 * int(model.supervision)
+
+
+def thinking(
+    folder: Path, model: Any, task: Task, *, mode: str, steps: int | None = None, every: bool = False
+) -> dict[str, Any]:
+    """The options of a rollout: as the run was measured where its model decides or asks for no input, else a mode's.
+
+    Args:
+        folder: the run.
+        model: its model.
+        task: its task.
+        mode: depth and noise where neither ``steps`` nor the run says.
+        steps: supervision steps, before what the run or the mode says.
+        every: all answers are wanted, so that no trajectory ends because another has an answer.
+    """
+    options: dict[str, Any] = {"steps": steps}
+    if model.block is not None or not task.inputs("test").shape[-1]:
+        run = Measurement.stored(folder).options(task)
+        options = run | {"steps": steps or run["steps"], "first_answer": run["first_answer"] and not every}
+    return in_mode(model, mode, options)
 
 
 def selector(name: str | None) -> select.Selector | None:

@@ -1,14 +1,20 @@
-"""Puzzles from the command line: one in an argument, or those of a file or of standard input."""
+"""Puzzles: one in an argument or a text box, those of a file or of standard input; how many solutions one has."""
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
 
 from ..tasks.base import Puzzle, Task
 
 STDIN = "-"
+COUNTED = 10_000  # solutions that are listed in order to count them
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")  # how text begins that some Windows programs write
 
 
@@ -51,3 +57,43 @@ def graph(task: Task, file: Path) -> list[Puzzle]:
     if not file.is_file():
         raise ValueError(f"--graph: there is no file {file}")
     return read(task, str(file))
+
+
+def pasted(task: Task, text: str) -> Puzzle:
+    """The one puzzle of a text in any format of the task; the text never names a file.
+
+    Raises:
+        ValueError: none, or several.
+    """
+    try:
+        return Puzzle(text, task.parse(text))
+    except ValueError as error:
+        try:
+            found = task.read(text, "the text")
+        except ValueError:
+            found = []
+        if not found:
+            raise error from None
+    if len(found) > 1:
+        raise ValueError(f"One puzzle at a time, please: there are {len(found)}.")
+    return found[0]
+
+
+def count(task: Task, x: Tensor) -> tuple[int, bool]:
+    """How many solutions an input has, and whether that is the exact number or only a lower bound."""
+    if type(task).num_solutions is Task.num_solutions and "limit" in inspect.signature(task.solutions).parameters:
+        listed: Any = task.solutions
+        number = len(listed(x, limit=COUNTED + 1))
+        return min(number, COUNTED), number <= COUNTED
+    return task.num_solutions(x), True
+
+
+def known(task: Task, x: Tensor) -> tuple[int, bool] | None:
+    """How many solutions there are, where that can be counted."""
+    if not task.listable:
+        return None
+    try:
+        with torch.no_grad():
+            return count(task, x)
+    except NotImplementedError:
+        return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,13 +12,11 @@ from torch import Tensor, nn
 
 from ..inference.select import Selector, distinct, verified_answers
 from ..inference.solve import solve as solved
-from ..storage.measurement import Measurement
 from ..tasks.base import Task
-from .folders import answering, opened, selector, side_by_side
+from .folders import answering, opened, selector, side_by_side, thinking
 from .options import Folder, Json, Mode, Samples, Seed, Select, TestSteps
-from .puzzles import STDIN, Puzzle, graph, read
+from .puzzles import STDIN, Puzzle, count, graph, read
 
-COUNTED = 10_000  # solutions that are listed in order to count them
 TOGETHER = 64  # puzzles that are answered at a time
 
 
@@ -58,12 +55,9 @@ def solve(
             raise ValueError(f"{folder}: this model makes answers from nothing: use gram-ppl generate")
         puzzles = read(task, puzzle) if graph_file is None else graph(task, graph_file)
         torch.manual_seed(seed)
-        options = {"steps": steps, "mode": mode or ("coverage" if every else "accuracy")}
-        if model.block is not None:  # it thinks as it was measured
-            run = Measurement.stored(folder).options(task)
-            options |= {"steps": steps or run["steps"], "symmetries": run["symmetries"]}
-            options |= {"first_answer": run["first_answer"] and not every}
-        document |= {"folder": str(folder), "task": type(task).__name__, "mode": options["mode"], "puzzles": []}
+        mode = mode or ("coverage" if every else "accuracy")
+        options = thinking(folder, model, task, mode=mode, steps=steps, every=every) | {"mode": mode}
+        document |= {"folder": str(folder), "task": type(task).__name__, "mode": mode, "puzzles": []}
         for first in range(0, len(puzzles), 1 if every else TOGETHER):
             some = puzzles[first : first + (1 if every else TOGETHER)]
             if every:
@@ -123,15 +117,6 @@ def _every(
         "solutions_exact": exact,
         "complete": exact and len(found) == number,
     }
-
-
-def count(task: Task, x: Tensor) -> tuple[int, bool]:
-    """How many solutions an input has, and whether that is the exact number or only a lower bound."""
-    if type(task).num_solutions is Task.num_solutions and "limit" in inspect.signature(task.solutions).parameters:
-        listed: Any = task.solutions
-        number = len(listed(x, limit=COUNTED + 1))
-        return min(number, COUNTED), number <= COUNTED
-    return task.num_solutions(x), True
 
 
 def _answer(task: Task, x: Tensor, y: Tensor) -> dict[str, Any]:

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import torch
 import typer
 from torch import Tensor
 
 from ..inference.course import course
-from ..inference.solve import in_mode
 from ..reporting.watch import summary, watch_page, watched
-from ..storage.measurement import Measurement
 from ..tasks.base import Task
-from .folders import answering, opened
+from .folders import answering, opened, thinking
 from .options import Folder, Json, Mode, Seed, TestSteps
-from .puzzles import read
-from .solving import count
+from .puzzles import known, read
 
 
 def watch(
@@ -42,13 +38,9 @@ def watch(
         model, task = opened(folder)
         x, shown = _input(task, puzzle)
         mode = mode or "coverage"
-        options: dict[str, Any] = {"steps": steps}
-        if model.block is not None or not len(x):  # it thinks as it was measured
-            options = Measurement.stored(folder).options(task) | {"first_answer": False}
-            options |= {"steps": steps or options["steps"]}
-        options = in_mode(model, mode, options)
+        options = thinking(folder, model, task, mode=mode, steps=steps, every=True)
         moments = list(course(model, x, num_samples=samples, seed=seed, **options))
-        data = watched(task, x, moments, _known(task, x))
+        data = watched(task, x, moments, known(task, x))
         command = f"gram-ppl watch {folder} {shown} --samples {samples} --seed {seed} --mode {mode}"
         made = f"{command}\n{type(model).__name__} on {type(task).__name__}, {data['steps'][-1]} supervision steps"
         title = f"{type(task).__name__}: {samples} trajector{'y' if samples == 1 else 'ies'} "
@@ -75,14 +67,3 @@ def _input(task: Task, puzzle: str | None) -> tuple[Tensor, str]:
     if len(puzzles) > 1:
         raise ValueError(f"{puzzle}: a page shows one puzzle, found {len(puzzles)}")
     return puzzles[0].x, f'"{puzzles[0].text}"'
-
-
-def _known(task: Task, x: Tensor) -> tuple[int, bool] | None:
-    """How many solutions there are, where that can be counted."""
-    if not task.listable:
-        return None
-    try:
-        with torch.no_grad():
-            return count(task, x)
-    except NotImplementedError:
-        return None

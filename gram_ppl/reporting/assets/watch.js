@@ -157,7 +157,7 @@ function show(step) {
   $("step").setAttribute("aria-valuetext", words);
   $("where").textContent = text;
   if (timer === null) $("live").textContent = text;
-  history.replaceState(null, "", `#step=${now}`);
+  if (self === top) history.replaceState(null, "", `#step=${now}`);  // inside another page the address is not its own
 }
 function pause() {
   clearInterval(timer);
