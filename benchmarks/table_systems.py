@@ -205,7 +205,7 @@ SYSTEMS: dict[str, System] = {
     ),
     "VAE": System(matched(models.VAE, guides.Recognition, _bound), test=WHOLE),
     "GRAM": System(gram()),
-    "GRAM, deciding": System(deciding(certain=0.003), test=TURNED, fit=BRIEF),
+    "GRAM, deciding": System(deciding(certain=0.1), test=TURNED, fit=BRIEF),
     "answers read once": System(deciding(), test=DECIDED, weights="GRAM, deciding"),
     # Ablations of decisions: one change from the first of them.
     "lost rows linger": System(deciding(), test=DECIDED, fit=OWN),

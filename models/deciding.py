@@ -47,7 +47,7 @@ class Deciding(GRAM):
         contradiction: a head that says whether the candidates exclude every answer: the soft maximum of what it reads
             off each latent token; only :class:`gram_ppl.DecidingELBO` trains it.
         threshold: probability of that head above which a trajectory begins again.
-        certain: that above which a board that is decided everywhere is no answer, and its trajectory begins again;
+        certain: that above which a rollout takes a board that is decided everywhere for no answer, and begins again;
             ``threshold`` if not given. There the head is far surer than on the way.
         noise: Gaussian guidance besides.
         options: all other arguments of :class:`gram_ppl.models.GRAM`.
@@ -153,6 +153,5 @@ class Deciding(GRAM):
         With a contradiction head, the network has to see that last state too and find nothing wrong with it.
         """
         seen = z if self.contradiction is None else before
-        decided, doubt = (seen.sets.sum(dim=-1) == 1).all(dim=-1), self.doubt(z.h).sigmoid()
-        wrong = (doubt > torch.where(decided, self.certain, self.threshold)) | ~z.sets.any(dim=-1).all(dim=-1)
-        return decided & ~wrong, wrong
+        wrong = (self.doubt(z.h).sigmoid() > self.threshold) | ~z.sets.any(dim=-1).all(dim=-1)
+        return (seen.sets.sum(dim=-1) == 1).all(dim=-1) & ~wrong, wrong

@@ -67,3 +67,12 @@ def test_mps_only_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     assert chosen("mps") == torch.device("mps")
     with pytest.raises(ValueError, match=r"expected one of cpu, mps:0, found 'cuda'"):
         chosen("cuda")
+
+
+def test_a_device_without_float64(tmp_path: Path) -> None:
+    """MPS has none: ``tests/elsewhere.py`` plays such a device in a process of its own."""
+    if not hasattr(torch.utils.backend_registration, "_setup_privateuseone_for_python_backend"):
+        pytest.skip("this PyTorch has no backends written in Python")
+    script = Path(__file__).with_name("elsewhere.py")
+    done = subprocess.run([sys.executable, str(script), str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -18,6 +18,7 @@ import gram_ppl as gp
 from gram_ppl.cli import app
 from gram_ppl.inference.course import course
 from gram_ppl.reporting.watch import CHANGED, DECIDED, summary, watch_page, watched
+from gram_ppl.runtime.precision import fast, full
 from gram_ppl.state import Latent
 from gram_ppl.tasks.base import Task
 
@@ -107,8 +108,9 @@ def test_plain_models_change_their_answer_step_by_step() -> None:
     assert data["candidates"] is None
     for k, step in enumerate(steps):
         assert torch.equal(tokens[k], step.tokens[0])
-        probs = torch.softmax(model.decoder(model.decoded(step.latent.h)), dim=-1).amax(-1)
-        assert (sure[k] / 255 - probs).abs().max() < 0.003
+        with torch.no_grad(), fast(x.device):
+            probs = torch.softmax(full(model.decoder(model.decoded(step.latent.h))), dim=-1).amax(-1)
+        assert (sure[k] / 255 - probs).abs().max() < 0.01  # bfloat16, and a rounding to 255ths
         changed = torch.zeros_like(tokens[0]).bool() if not k else tokens[k] != tokens[k - 1]
         assert torch.equal(flags[k] == CHANGED, changed)
         assert data["violations"][k] == TASK.violations(x, step.tokens[0]).tolist()

@@ -16,6 +16,7 @@ from ..inference.select import Selector, distinct
 from ..inference.solve import generate as generated
 from ..program.poutine import Temperature
 from ..reporting.tables import metrics_table, page
+from ..runtime.precision import mean
 from ..storage.card import Card
 from ..storage.measurement import Measurement
 from ..storage.places import PRETRAINED, located, names
@@ -149,7 +150,7 @@ def _from_nothing(model: nn.Module, task: Task, nothing: Tensor, how: Measuremen
     made = generated(model, num_samples=how.samples, steps=how.steps, noise=noise, seed=seed).cpu()
     valid = task.verify(nothing, made)
     different = int(distinct(task.canonical(made)[None], valid[None]).sum())
-    found = {"accuracy": valid.double().mean().item(), "distinct": different, "num_samples": how.samples}
+    found = {"accuracy": mean(valid), "distinct": different, "num_samples": how.samples}
     if task.listable:
         total = task.num_solutions(nothing)
         found |= {"coverage": different / total, "boards_in_all": total}

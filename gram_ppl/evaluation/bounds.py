@@ -175,7 +175,7 @@ def pareto_k(log_weights: Tensor) -> Tensor:
     if log_weights.dim() != 2 or log_weights.shape[0] < LEAST_WEIGHTS:
         shape = list(log_weights.shape)
         raise ValueError(f"log_weights must have shape [K, B] with K at least {LEAST_WEIGHTS}, got {shape}")
-    rows = log_weights.detach().T.double().cpu()
+    rows = log_weights.detach().T.cpu().double()
     total = rows.shape[1]
     tail = math.ceil(min(total / 5, 3 * total**0.5)) + 1
     largest = rows.topk(tail, dim=1).values

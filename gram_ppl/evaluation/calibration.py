@@ -23,7 +23,7 @@ def calibration(probability: Tensor, outcome: Tensor, bins: int = 10) -> dict[st
     Raises:
         ValueError: shapes that differ, no prediction, a number outside [0, 1], or less than one bin.
     """
-    p, y = probability.detach().double().flatten().cpu(), outcome.detach().double().flatten().cpu()
+    p, y = (some.detach().cpu().double().flatten() for some in (probability, outcome))
     if probability.shape != outcome.shape or not len(p):
         raise ValueError(f"as many outcomes as probabilities, got {tuple(outcome.shape)}, {tuple(probability.shape)}")
     if bins < 1:

@@ -14,6 +14,7 @@ from ..inference.options import depth
 from ..inference.select import distinct
 from ..inference.solve import solve
 from ..program.poutine import Anneal, Temperature
+from ..runtime.precision import mean
 from ..runtime.processes import Shares
 from ..tasks.base import Task
 
@@ -21,14 +22,18 @@ from ..tasks.base import Task
 def coverage(task: Task, x: Tensor, tokens: Tensor, shares: Shares | None = None) -> tuple[Tensor, Tensor]:
     """How many distinct valid answers and how many solutions (float64): ``[B, L_in], [B, N, L_out] -> [B], [B]``.
 
+    Both are on the CPU: there are devices without float64.
+
     ``shares`` are processes that share the counting of solutions; all of them call, and each gets the whole.
     """
     valid = task.verify(x[:, None], tokens)
     found = distinct(task.canonical(tokens), valid).sum(dim=-1)
     rows = x.cpu() if shares is None else x.cpu()[shares.some(len(x))]
     numbers = [float(task.num_solutions(row)) for row in rows]  # more than int64 holds, for some empty boards
-    total = torch.tensor(numbers, dtype=torch.float64, device=x.device)
-    return found, total if shares is None else shares.gathered(total)[: len(x)]
+    total = torch.tensor(numbers, dtype=torch.float64)
+    if shares is not None and shares.world > 1:
+        total = shares.gathered(total.to(x.device))[: len(x)].cpu()
+    return found.cpu(), total
 
 
 def evaluate(
@@ -67,38 +72,38 @@ def evaluate(
         torch.manual_seed(seed)
         shares = Shares(1, next(model.parameters()).device)
         answers = solve(model, task, x, num_samples=num_samples, seed=seed, shares=shares, **options)
-    out, selected = answers.rollouts, answers.verified.double().mean().item()
+    out, selected = answers.rollouts, mean(answers.verified)
     seconds = time.perf_counter() - start
     x = x.to(out.tokens.device)
     valid = task.verify(x[:, None], out.tokens)
     found, total = coverage(task, x, out.tokens, shares)
     share = found / total.clamp(min=1)
     result: dict[str, Any] = {
-        "accuracy": valid.double().mean().item(),
+        "accuracy": mean(valid),
         "selected_accuracy": selected,
-        "pass_at_n": valid.any(dim=-1).double().mean().item(),
-        "coverage_all": share.double().mean().item(),
-        "conflicts": task.conflicts(x[:, None], out.tokens).sum(dim=0).double().mean().item(),
+        "pass_at_n": mean(valid.any(dim=-1)),
+        "coverage_all": mean(share),
+        "conflicts": mean(task.conflicts(x[:, None], out.tokens).sum(dim=0)),
         "selected_conflicts": float(task.conflicts(x, answers.tokens.to(x.device)).sum()),
-        "steps": out.steps.double().mean().item(),
+        "steps": mean(out.steps),
         "seconds": seconds,
         "num_test": len(x),
         "num_samples": num_samples,
     }
     if answers.answered is not None and answers.restarts is not None and out.answered is not None:
         result |= {
-            "unanswered": (~out.answered).double().mean().item(),
-            "wrong": (out.answered & ~valid).double().mean().item(),
-            "selected_unanswered": (~answers.answered).double().mean().item(),
-            "selected_wrong": (answers.answered & ~answers.verified).double().mean().item(),
-            "restarts": answers.restarts.double().mean().item() / num_samples,
+            "unanswered": mean(~out.answered),
+            "wrong": mean(out.answered & ~valid),
+            "selected_unanswered": mean(~answers.answered),
+            "selected_wrong": mean(answers.answered & ~answers.verified),
+            "restarts": mean(answers.restarts) / num_samples,
         }
     program: Any = model
     if program.step_calls is not None:
         result["network_calls"] = int(out.steps.sum()) * program.step_calls
     several = total > 1
     if several.any():
-        result["coverage"] = share[several].double().mean().item()
+        result["coverage"] = mean(share[several])
         ceiling = 1 - (1 - 1 / total[several]) ** num_samples
         result["coverage_ceiling"] = ceiling.mean().item()
     return result

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..inference.rollout import rollout
+from ..runtime.precision import mean
 from ..tasks.base import Task
 
 LEVEL = 0.01  # below which uniformity is rejected
@@ -66,7 +67,7 @@ def uniformity(
     return {
         "inputs": len(kept),
         "num_samples": num_samples,
-        "accuracy": valid.double().mean().item(),
+        "accuracy": mean(valid),
         "rejected": sum(p < LEVEL for p in p_values) / len(kept),
         "excess": sum(excess) / len(kept),
         "p_values": p_values,

@@ -13,6 +13,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from ..runtime.precision import wide
 from ..state import Rollouts
 from ..tasks.base import Task
 
@@ -128,8 +129,8 @@ class WeightedVote:
 
     def __call__(self, task: Task, x: Tensor, rollouts: Rollouts) -> tuple[Tensor, Tensor]:
         """See :class:`Selector`."""
-        confidence = rollouts.log_prob.double().softmax(dim=-1)
-        return _vote(task, rollouts, confidence if rollouts.value is None else rollouts.value.double())
+        confidence = wide(rollouts.log_prob).softmax(dim=-1)
+        return _vote(task, rollouts, confidence if rollouts.value is None else wide(rollouts.value))
 
 
 @dataclass(frozen=True)

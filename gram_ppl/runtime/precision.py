@@ -47,6 +47,16 @@ def full(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
+def wide(x: Tensor) -> Tensor:
+    """The tensor in float64, or in float32 on a device that has no float64 (MPS)."""
+    return x.double() if x.device.type in ("cpu", "cuda") else x.float()
+
+
+def mean(x: Tensor) -> float:
+    """The mean of all elements in float64, taken on the CPU, which has it."""
+    return x.cpu().double().mean().item()
+
+
 def exactly(function: Callable[[Tensor], T], x: Tensor) -> T:
     """``function(x)`` in float32 at least, whatever autocast says.
 

@@ -178,7 +178,7 @@ class OwnRows:
 
     def _drawn(self, x: Tensor, candidates: Tensor, chance: Tensor) -> Tensor | None:
         if not self.task.listable:
-            return self.task.completion(x, candidates, int(chance.double() * 2**53))
+            return self.task.completion(x, candidates, int(float(chance) * 2**53))
         found = self.solutions(tuple(x.tolist())).to(candidates.device)
         found = found[~excluded(candidates.expand(len(found), -1, -1), found)]
         return found[int(chance * len(found))] if len(found) else None

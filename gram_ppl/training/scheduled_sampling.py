@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..runtime.precision import wide
 from ..runtime.processes import Shares
 from ..state import SegmentInfo
 from ..tasks.base import Task
@@ -58,7 +59,7 @@ class Redraw:
             except NotImplementedError as error:
                 raise ValueError(f"scheduled_sampling needs a task that lists the solutions: {error}") from None
             if len(found):
-                weights = own.gather(1, found.T).sum(0).double().softmax(0)
+                weights = wide(own.gather(1, found.T).sum(0)).softmax(0)
                 y[row] = found[(weights.cumsum(0) < chance[row]).sum().clamp(max=len(found) - 1)]
         return y
 

@@ -14,7 +14,7 @@ from ..inference.rollout import rollout
 from ..program.objective import Segment, SegmentELBO
 from ..runtime.clocks import Clock, NoClock
 from ..runtime.graphs import Backend
-from ..runtime.precision import chosen, fast
+from ..runtime.precision import chosen, fast, mean
 from ..runtime.processes import Shares
 from ..state import Latent, SegmentInfo
 from ..storage import checkpoint
@@ -179,7 +179,7 @@ class Trainer:
             torch.manual_seed(self.settings["seed"])
             steps = self.settings["evaluate_steps"]
             out = rollout(self.average.module.model, x, num_samples=1, steps=steps, shares=self.shares)
-        accuracy = self.task.verify(x, out.tokens[:, 0]).double().mean().item()
+        accuracy = mean(self.task.verify(x, out.tokens[:, 0]))
         self.average.measured(accuracy)
         return accuracy
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ...inference.select import distinct
+from ...runtime.precision import wide
 from ...state import Rollouts
 from ...tasks.base import Task
 from .style import BLUE, GREEN, INK, RED, canvas, save
@@ -49,7 +50,7 @@ def convergence(
     last = course[-1].tokens
     new = distinct(task.canonical(last), task.verify(x[:, None], last))
     if example is None:
-        early = 1 - task.verify(x[:, None], course[0].tokens).double().mean(dim=1)
+        early = 1 - wide(task.verify(x[:, None], course[0].tokens)).mean(dim=1)
         example = int((new.sum(dim=1).clamp(max=boards) + 0.9 * early).argmax())
     if not 0 <= example < len(x):
         raise ValueError(f"example must be one of {len(x)} inputs, got {example}")

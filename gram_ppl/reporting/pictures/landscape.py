@@ -62,7 +62,7 @@ def landscape(
     program: Any = model
     course = list(trajectories(model, x[None], num_samples=num_samples, steps=steps, seed=seed))
     states = torch.stack([step.latent.h for step in course])
-    flat = states.flatten(2).flatten(0, 1).double()
+    flat = states.flatten(2).flatten(0, 1).cpu().double()
     if len(flat) < 3:
         raise ValueError(f"a plane needs at least 3 states, got {len(flat)}: more samples or steps")
     mean = flat.mean(dim=0)
@@ -71,7 +71,7 @@ def landscape(
     low, high = points.amin(dim=0), points.amax(dim=0)
     low, high = low - 0.12 * (high - low), high + 0.12 * (high - low)
     ends = zip(low.tolist(), high.tolist(), strict=True)
-    across, up = (torch.linspace(*end, grid, dtype=torch.float64).to(mean.device) for end in ends)
+    across, up = (torch.linspace(*end, grid, dtype=torch.float64) for end in ends)
     plane = torch.stack(torch.meshgrid(across, up, indexing="xy"), dim=-1).flatten(0, 1)
     h = (mean + part @ axes[:2] for part in plane.split(512))
     losses = [loss(program, part.to(states).unflatten(1, states.shape[2:]), answers.to(x.device)) for part in h]

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ...evaluation.metrics import coverage
 from ...inference.select import MajorityVote, Selector, oracle
+from ...runtime.precision import mean
 from ...state import Rollouts
 from ...tasks.base import Task
 from .style import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, SKY, canvas, counted, save, tidy
@@ -65,15 +66,15 @@ def scaling(
     one, chosen, best = [], torch.zeros(len(depths), len(widths)), torch.zeros(len(depths), len(widths))
     for i, depth in enumerate(depths):
         out = course[depth - 1]
-        one.append(task.verify(x[:, None], out.tokens).double().mean())
+        one.append(mean(task.verify(x[:, None], out.tokens)))
         for j, width in enumerate(widths):
             rows = x.repeat_interleave(num // width, dim=0)
             some = Rollouts(*(None if field is None else _grouped(field, width) for field in out))  # type: ignore[arg-type]
             index, _ = select(task, rows, some)
             answers = some.tokens[torch.arange(len(rows), device=rows.device), index]
-            chosen[i, j] = task.verify(rows, answers).double().mean()
-            best[i, j] = oracle(task, rows, some).double().mean()
-    return Scaling(depths, widths, torch.stack(one).cpu(), chosen, best)
+            chosen[i, j] = mean(task.verify(rows, answers))
+            best[i, j] = mean(oracle(task, rows, some))
+    return Scaling(depths, widths, torch.tensor(one, dtype=torch.float64), chosen, best)
 
 
 def _grouped(field: Tensor, width: int) -> Tensor:
@@ -139,7 +140,7 @@ def coverage_by_solutions(task: Task, x: Tensor, tokens: Tensor) -> Coverage:
     Raises:
         ValueError: no input has a solution.
     """
-    distinct, total = (value.double().cpu() for value in coverage(task, x.to(tokens.device), tokens))
+    distinct, total = (value.double() for value in coverage(task, x.to(tokens.device), tokens))
     held = total >= 1
     if not held.any():
         raise ValueError("none of the inputs has a solution")

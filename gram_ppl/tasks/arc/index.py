@@ -56,12 +56,12 @@ class Index:
     def other_versions(
         self, pairs: Pairs, x: Tensor, chance: Tensor, side: int
     ) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-        """See :meth:`ARC.symmetric`; ``pairs`` are on the device of x, ``chance [B]`` is uniform."""
+        """See :meth:`ARC.symmetric`; ``pairs`` are on the device of x, ``chance [B]`` is uniform, on the CPU."""
         number = x[:, 0]
         old = torch.where((number >= 0) & (number < len(pairs.puzzle_task)), number, 0)
         task = pairs.puzzle_task[old]
         first, versions = self.first_puzzle.to(x.device)[task], self.num_versions.to(x.device)[task]
-        new = first + (chance * versions).long()
+        new = first + (chance * versions.cpu()).long().to(x.device)
         _, corner, asked = read(grow(x[:, 1:]))
         asked &= (old == number) & (versions > 1)
 

@@ -201,7 +201,7 @@ class ARC(Task):
     def symmetric(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """Each question as a random version of its task asks it, in the upper left corner; the identity for tasks
         without augmentations, unknown puzzles and canvases without a grid. Answers without a grid stay as they are."""
-        chance = torch.rand(len(x), generator=generator, dtype=torch.float64).to(x.device)
+        chance = torch.rand(len(x), generator=generator, dtype=torch.float64)
         return self._index.other_versions(self._tables(x.device), x, chance, self._side)
 
     def predictions(self, split: str, y: Tensor, augmented: bool = False) -> Predictions:
