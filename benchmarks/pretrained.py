@@ -17,7 +17,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ from gram_ppl.training import flops
 
 LEFT_OUT = ("calls", "seconds")  # figures of a clock or of a budget
 FIGURES = ("accuracy", "selected accuracy", "unanswered", "wrong", "coverage", "coverage ceiling")
+EXAMPLE = "example.csv"
 RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results.md"
 
 
@@ -48,7 +49,7 @@ def _as_it_was(task: Task, folder: Path) -> Task:
 def _held_out_rows(task: Any, folder: Path) -> Task:
     """The test puzzles, and one to train on, without which there is no task."""
     one = next(task.batches("train", 1, torch.Generator().manual_seed(0)))
-    for name, x, y in (("example.csv", one.x, one.y), ("held_out.csv", task.inputs("test"), task.answers("test"))):
+    for name, x, y in ((EXAMPLE, one.x, one.y), ("held_out.csv", task.inputs("test"), task.answers("test"))):
         rows = ([name, task.line(a), task.line(b), 0] for a, b in zip(x, y, strict=True))
         _write_csv(folder / name, rows)
     files: dict[str, Any] = {"data": str(folder / "example.csv"), "test_data": str(folder / "held_out.csv")}
@@ -111,7 +112,8 @@ RECIPES = {
     "queens8": Recipe("queens", "8 queens from some that are given: all completions", MADE, "boards of 8 × 8 only"),
     "queens10": Recipe(
         "queens", "10 queens from some that are given: all completions", MADE, "boards of 10 × 10 only",
-        settings={"task.n": 10, "model.width": 96, "fit.updates": 24_000, "held_out": 500, "steps": 512},
+        settings={"task.n": 10, "model.width": 96, "fit.updates": 24_000, "held_out": 500},
+        measured={"steps": 1024, "model.certain": 0.001, "views": 8},
     ),
     "coloring8": Recipe(
         "coloring", "graphs of 8 nodes in 3 colours: all colourings", MADE,
@@ -151,31 +153,53 @@ def pack(name: str, run: Path, data: str | None, out: Path) -> str:
     recipe = RECIPES[name]
     document = read(run / STATE_FILE)[1]
     preset = presets.get(recipe.task, recipe.preset, settings(recipe, data) | recipe.measured)
-    parts = presets.build(preset)
+    parts = _with_weights(preset, run)
     batch = next(parts.task.batches("train", parts.fit["batch_size"], torch.Generator().manual_seed(0)))
     x, y = batch
     z, age = parts.model.begin(x, len(x)), torch.zeros(len(x), dtype=torch.long)
     each = flops.count(parts.objective(parts.model, parts.guide), x, y, z, age)
-    model, guide = parts.model, parts.guide
-    for made, trained in zip((model, guide), gp.load(run, task=parts.task)[:2], strict=True):
-        made.load_state_dict(trained.state_dict())
     out.mkdir(parents=True, exist_ok=True)
     task = recipe.small(parts.task, out)
-    how = Measurement.of(preset)
-    asked = {"task": recipe.task, "preset": recipe.preset}
-    (out / RUN_FILE).write_text(json.dumps(asked | how.described(), indent=1) + "\n", encoding="utf-8")
-    found = measure(model, task, task.inputs("test")[: how.held_out], how)
-    figures = {key: value for key, value in found.items() if not any(word in key for word in LEFT_OUT)}
+    figures = _measured(recipe, preset, parts.model, task, out)
     shown = command(recipe, data and Path(data).name)
     card = Card(
         about=recipe.about, data=recipe.data, command=f"gram-ppl {shlex.join(shown)}", version=commit(),
         device=f"{torch.get_num_threads()} thread of a {platform.machine()} CPU, shared", seed=0,
         updates=document["update"], flops=float(each * document["update"]), seconds=document["seconds"],
-        parameters=sum(weights.numel() for weights in model.parameters()), figures=figures, limits=recipe.limits,
+        parameters=sum(weights.numel() for weights in parts.model.parameters()), figures=figures, limits=recipe.limits,
         sha256="",
     )  # fmt: skip
-    gp.save(out, model, guide, task, card=card)
+    gp.save(out, parts.model, parts.guide, task, card=card)
     return (out / TEXT_FILE).read_text(encoding="utf-8")
+
+
+def again(name: str, out: Path) -> str:
+    """Measure weights that are there as the recipe says now; what else their card says stays."""
+    recipe, card = RECIPES[name], Card.read(out)
+    assert card is not None
+    data = None if recipe.data_setting is None else str(out / EXAMPLE)
+    preset = presets.get(recipe.task, recipe.preset, settings(recipe, data) | recipe.measured)
+    parts, task = _with_weights(preset, out), gp.load(out)[2]
+    figures = _measured(recipe, preset, parts.model, task, out)
+    gp.save(out, parts.model, parts.guide, task, card=replace(card, figures=figures, limits=recipe.limits))
+    return (out / TEXT_FILE).read_text(encoding="utf-8")
+
+
+def _with_weights(preset: presets.Preset, folder: Path) -> Any:
+    """What the preset builds, with the weights of a folder."""
+    parts = presets.build(preset)
+    for made, trained in zip((parts.model, parts.guide), gp.load(folder, task=parts.task)[:2], strict=True):
+        made.load_state_dict(trained.state_dict())
+    return parts
+
+
+def _measured(recipe: Recipe, preset: presets.Preset, model: Any, task: Task, out: Path) -> dict[str, Any]:
+    """Figures, and how they were measured beside the weights."""
+    how = Measurement.of(preset)
+    asked = {"task": recipe.task, "preset": recipe.preset}
+    (out / RUN_FILE).write_text(json.dumps(asked | how.described(), indent=1) + "\n", encoding="utf-8")
+    found = measure(model, task, task.inputs("test")[: how.held_out], how)
+    return {key: value for key, value in found.items() if not any(word in key for word in LEFT_OUT)}
 
 
 def table() -> str:
@@ -199,14 +223,25 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--data", help="file or folder of training data, for those that need one")
     parser.add_argument("--run", type=Path, help="folder of the run; runs/pretrained/NAME if not given")
     parser.add_argument("--out", type=Path, help="where the weights go; into the library if not given")
+    parser.add_argument("--again", action="store_true", help="measure the weights that are there, train nothing")
     given = parser.parse_args(arguments)
+    out = given.out or WEIGHTS / given.name
+    if given.again:
+        print(again(given.name, out))
+        publish(given.out)
+        return
     run = given.run or Path("runs/pretrained") / given.name
     if not (run / MODEL_FILE).exists():
         words = [*command(RECIPES[given.name], given.data), "--out", str(run)]
         words += ["--resume"] if (run / STATE_FILE).exists() else []
         subprocess.run([sys.executable, "-m", "gram_ppl.cli", *words], check=True)
-    print(pack(given.name, run, given.data, given.out or WEIGHTS / given.name))
-    if given.out is None:
+    print(pack(given.name, run, given.data, out))
+    publish(given.out)
+
+
+def publish(out: Path | None) -> None:
+    """The table of all weights into the results, unless they were written elsewhere."""
+    if out is None:
         RESULTS.write_text(insert(RESULTS.read_text(encoding="utf-8"), "weights", table()), encoding="utf-8")
 
 

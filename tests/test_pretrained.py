@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,24 @@ def test_documents_have_the_figures_of_the_cards() -> None:
     text = pretrained.RESULTS.read_text(encoding="utf-8")
     assert text.split("<!-- weights -->")[1].split("<!-- end of weights -->")[0].strip() == pretrained.table().strip()
     assert set(NAMES) <= set(pretrained.RECIPES)
+
+
+def test_weights_are_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "queens8"
+    shutil.copytree(places.WEIGHTS / "queens8", out)
+    recipe = pretrained.RECIPES["queens8"]
+    brief = {"held_out": 2, "samples": 3, "model.certain": 0.4}
+    monkeypatch.setitem(pretrained.RECIPES, "queens8", replace(recipe, measured=brief, limits="none"))
+    pretrained.main(["queens8", "--again", "--out", str(out)])
+    card, before = Card.read(out), Card.read(places.WEIGHTS / "queens8")
+    assert card is not None
+    assert before is not None
+    assert (card.limits, card.figures["num_test"], card.figures["num_samples"]) == ("none", 2, 3)
+    assert replace(card, limits=before.limits, figures=before.figures, sha256=before.sha256) == before
+    model, other = (gp.load(folder)[0] for folder in (out, places.WEIGHTS / "queens8"))
+    assert model.certain == 0.4
+    for name, weights in other.state_dict().items():
+        assert torch.equal(model.state_dict()[name], weights)
 
 
 def test_figures_are_those_of_the_card() -> None:

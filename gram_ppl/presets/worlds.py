@@ -99,8 +99,9 @@ PRESETS: dict[str, dict[str, Preset]] = {
     },
     "queens": {
         "quick": Preset(
-            NQueens, LogLinear(1.0, 1.0), task={"n": 8, "tokens": "rows"}, model=BOARDS, **DECIDING,
-            objective={"steps": 4}, fit=LATER | {"updates": 3000}, steps=256, held_out=200,
+            NQueens, LogLinear(1.0, 1.0), task={"n": 8, "tokens": "rows"}, model=BOARDS | {"certain": 0.01},
+            **DECIDING, objective={"steps": 4}, fit=LATER | {"updates": 3000}, steps=256, held_out=200,
+            symmetric=True, views=4,
         ),
         "gram": Preset(
             NQueens, LogLinear(10.0, 5.0, 0.1, 0.3),
