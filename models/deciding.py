@@ -47,8 +47,8 @@ class Deciding(GRAM):
         contradiction: a head that says whether the candidates exclude every answer: the soft maximum of what it reads
             off each latent token; only :class:`gram_ppl.DecidingELBO` trains it.
         threshold: probability of that head above which a trajectory begins again.
-        certain: that above which a rollout takes a board that is decided everywhere for no answer, and begins again;
-            ``threshold`` if not given. There the head is far surer than on the way.
+        certain: that above which a board that is decided everywhere, and read under several ``views`` of a rollout, is
+            no answer; ``threshold`` if not given. There the head is far surer than on the way.
         noise: Gaussian guidance besides.
         options: all other arguments of :class:`gram_ppl.models.GRAM`.
 

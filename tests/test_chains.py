@@ -191,7 +191,7 @@ def test_what_decided_boards_have_to_be() -> None:
     assert one.answered is not None
     assert one.answered.all()
     assert torch.equal(three.steps, one.steps + 2 * model.block)
-    never = gp.rollout(small(anew=True, threshold=1.0, certain=0.0, supervision=100), X, **turned)
+    never = gp.rollout(small(anew=True, threshold=1.0, certain=0.0, supervision=100), X, **turned, views=2)
     assert never.answered is not None
     assert never.restarts is not None
     assert not never.answered.any()

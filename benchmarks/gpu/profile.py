@@ -23,11 +23,11 @@ from itertools import product
 from typing import Any
 
 import torch
-from gpu.rows import Rows, add_options
 from torch import nn
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
+from gpu.rows import Rows, add_options
 from gram_ppl import presets
 from gram_ppl.runtime.compilation import compiled
 from gram_ppl.training import flops

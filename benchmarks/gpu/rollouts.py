@@ -20,9 +20,9 @@ from itertools import product
 from typing import Any
 
 import torch
-from gpu.rows import Rows, add_options
 
 import gram_ppl as gp
+from gpu.rows import Rows, add_options
 from gram_ppl.runtime.graphs import Repeats
 
 

@@ -19,9 +19,9 @@ from itertools import product
 from typing import Any
 
 import torch
+
 from gpu.profile import timed, timing, trainer
 from gpu.rows import Rows
-
 from gram_ppl.runtime.compilation import compiled
 from gram_ppl.runtime.graphs import Repeats
 from gram_ppl.training import flops

@@ -111,7 +111,7 @@ class Pool:
             tokens = y.base_dist.logits.argmax(dim=-1)
             log_prob = y.base_dist.logits.amax(dim=-1)
             judged = program.judge(z.h)
-            if self.views > 1 or program.certain != program.threshold:
+            if self.views > 1:
                 answered, wrong = self.again(answered, wrong, program.doubt(z.h))
         self.residual[rows] = (z.h - before.h).square().mean(dim=(1, 2)).sqrt().to(self.residual)
         if judged is not None:
@@ -147,9 +147,7 @@ class Pool:
         return turn(x), z._replace(candidates=turn.sets(z.sets)), turn
 
     def again(self, answered: Tensor, wrong: Tensor, doubt: Tensor) -> tuple[Tensor, Tensor]:
-        """Answers and contradictions once boards that are decided everywhere have been judged as answers.
-
-        They are read under more symmetries, where there are such, and the mean of the doubts counts.
+        """Answers and contradictions once boards that are decided everywhere have been read under more symmetries.
 
         Args:
             answered, wrong: after the first reading, ``[R]`` bool.
