@@ -85,7 +85,9 @@ class Encoder(nn.Module):
         if self.positions is not None:
             tokens = tokens + self.positions
         extra = self.extra.expand(batch, -1, -1)
-        return self.scale * torch.cat([extra[:, : self.registers], tokens, extra[:, self.registers :]], dim=1)
+        with torch.autocast(tokens.device.type, enabled=False):  # bfloat16's on a CPU refuses float16
+            whole = torch.cat([extra[:, : self.registers], tokens, extra[:, self.registers :]], dim=1)
+        return self.scale * whole
 
 
 def _embedding(num: int, width: int) -> nn.Embedding:
