@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,6 @@ from gram_ppl.evaluation import features
 from gram_ppl.inference.options import depth
 from gram_ppl.inference.select import SELECTORS
 from gram_ppl.presets.preset import Preset
-from gram_ppl.program.poutine import Temperature
 from gram_ppl.runtime import precision
 from gram_ppl.storage import checkpoint
 from gram_ppl.storage.checkpoint import MODEL_FILE
@@ -164,8 +163,7 @@ def _flops_an_update(run: Run, task: Task) -> int:
 
 def judge(model: Any, task: Task, preset: Preset, system: System, seed: int) -> dict[str, Any]:
     """What a trained model is worth, on the column's test."""
-    x, options = task.inputs("test")[: preset.held_out], dict(system.test)
-    select = SELECTORS[options.pop("select", "vote")]
+    x, select = task.inputs("test")[: preset.held_out], SELECTORS[system.test.get("select", "vote")]
     if x.shape[1]:
         return gp.metrics.evaluate(model, task, x=x, select=select, **rolled_out(preset, system, task), seed=seed)
     steps = _test_steps(preset, system)
@@ -181,12 +179,10 @@ def judge(model: Any, task: Task, preset: Preset, system: System, seed: int) -> 
 
 def rolled_out(preset: Preset, system: System, task: Task) -> dict[str, Any]:
     """How trajectories of a test run, options of :func:`gram_ppl.rollout`."""
-    options = {name: value for name, value in system.test.items() if name not in ("steps", "select")}
-    noise = options.pop("noise", None if preset.temperature == 1.0 else Temperature(preset.temperature))
-    shared = {"num_samples": preset.samples, "halt": preset.halt, "retry": preset.retry, "noise": noise}
-    if options.pop("symmetric", False):
-        options["symmetries"] = task.symmetries
-    return {"steps": _test_steps(preset, system)} | shared | options
+    known = {field.name for field in fields(Measurement)}
+    how = replace(Measurement.of(preset), **{name: value for name, value in system.test.items() if name in known})
+    others = {name: value for name, value in system.test.items() if name not in known | {"select"}}
+    return {"num_samples": how.samples} | how.options(task) | others
 
 
 def _quality(task: gp.tasks.BinarizedMNIST, made: Tensor, seed: int) -> dict[str, Any]:

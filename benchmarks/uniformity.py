@@ -22,7 +22,7 @@ from table_text import insert, markdown
 from tables import DOCUMENT, RESULTS, ROOT, TABLES
 
 import gram_ppl as gp
-from gram_ppl.evaluation.uniformity import LEVEL, even
+from gram_ppl.evaluation.uniformity import even, over_inputs
 from gram_ppl.reporting.pictures import draw_uniformity
 
 COMPARED = ("Autoregressive", "MDLM", "GRAM", "GRAM, deciding")
@@ -45,16 +45,8 @@ def ideal(run: Run, samples: int, inputs: int, most: int = 50, draws: int = 999)
     sizes = [size for size in sizes if 2 <= size <= most]
     generator = torch.Generator().manual_seed(run.seed)
     drawn = (torch.randint(size, (samples,), generator=generator).bincount(minlength=size) for size in sizes)
-    found = [even(counts, draws, generator) for counts in drawn]
-    values = [value for value, _ in found]
-    return {
-        "inputs": len(sizes),
-        "num_samples": samples,
-        "accuracy": 1.0,
-        "rejected": sum(value < LEVEL for value in values) / len(values),
-        "excess": sum(ratio for _, ratio in found) / len(values),
-        "p_values": values,
-    }
+    judged = [even(counts, draws, generator) for counts in drawn]
+    return {"num_samples": samples, "accuracy": 1.0} | over_inputs(judged)
 
 
 def table(found: dict[str, dict[str, dict[str, Any]]]) -> str:

@@ -6,6 +6,7 @@ one: answers that hold are counted by the solution that they are, and χ² says 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -58,18 +59,20 @@ def uniformity(
     tokens = rollout(model, x, num_samples=num_samples, seed=seed, **options).tokens.cpu()
     valid = task.verify(x.cpu()[:, None], tokens)
     generator = torch.Generator().manual_seed(seed)
-    p_values, excess = [], []
+    judged = []
     for index, answers, holds in zip(kept, task.canonical(tokens), valid, strict=True):
         counts = (answers[holds][:, None] == solutions[index]).all(dim=-1).sum(dim=0)
-        p_value, ratio = even(counts, draws, generator)
-        p_values.append(p_value)
-        excess.append(ratio)
+        judged.append(even(counts, draws, generator))
+    return {"num_samples": num_samples, "accuracy": mean(valid)} | over_inputs(judged)
+
+
+def over_inputs(judged: Sequence[tuple[float, float]]) -> dict[str, Any]:
+    """``inputs``, ``rejected``, ``excess`` and ``p_values`` of :func:`uniformity`, of what :func:`even` said."""
+    p_values, excess = ([pair[k] for pair in judged] for k in (0, 1))
     return {
-        "inputs": len(kept),
-        "num_samples": num_samples,
-        "accuracy": mean(valid),
-        "rejected": sum(p < LEVEL for p in p_values) / len(kept),
-        "excess": sum(excess) / len(kept),
+        "inputs": len(judged),
+        "rejected": sum(p < LEVEL for p in p_values) / len(judged),
+        "excess": sum(excess) / len(judged),
         "p_values": p_values,
     }
 

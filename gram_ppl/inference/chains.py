@@ -112,7 +112,7 @@ class Pool:
             log_prob = y.base_dist.logits.amax(dim=-1)
             judged = program.judge(z.h)
             if self.views > 1:
-                answered, wrong = self.again(answered, wrong, program.doubt(z.h))
+                answered, wrong = self.again(answered, wrong, z)
         self.residual[rows] = (z.h - before.h).square().mean(dim=(1, 2)).sqrt().to(self.residual)
         if judged is not None:
             self.heads = self.log_prob.new_zeros(2, len(self.ran)) if self.heads is None else self.heads
@@ -146,20 +146,20 @@ class Pool:
         turn = turn.to(x.device)
         return turn(x), z._replace(candidates=turn.sets(z.sets)), turn
 
-    def again(self, answered: Tensor, wrong: Tensor, doubt: Tensor) -> tuple[Tensor, Tensor]:
+    def again(self, answered: Tensor, wrong: Tensor, first: Latent) -> tuple[Tensor, Tensor]:
         """Answers and contradictions once boards that are decided everywhere have been read under more symmetries.
 
         Args:
             answered, wrong: after the first reading, ``[R]`` bool.
-            doubt: its logits of a contradiction, ``[R]``.
+            first: the states that it led to, of R rows.
         """
         assert self.z is not None
         program = self.program
         decided = (self.z.sets.sum(dim=-1) == 1).all(dim=-1)
-        rows, z, total = self.rows[decided], self.z.rows(decided), doubt[decided]
+        rows, z = self.rows[decided], self.z.rows(decided)
         if not len(rows):
             return answered, wrong
-        self.streams.present = rows
+        total, self.streams.present = program.doubt(first.h[decided]), rows
         for _ in range(1, self.views):
             x, turned, _ = self.turned(rows, z)
             total = total + program.doubt(self.strides(x, turned, program.block).h)
