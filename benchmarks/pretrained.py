@@ -29,7 +29,7 @@ import gram_ppl as gp
 from gram_ppl import presets
 from gram_ppl.cli.measuring import measure
 from gram_ppl.storage.card import TEXT_FILE, Card
-from gram_ppl.storage.checkpoint import MODEL_FILE, read
+from gram_ppl.storage.checkpoint import MODEL_FILE, begin_from, read
 from gram_ppl.storage.folder import RUN_FILE, STATE_FILE
 from gram_ppl.storage.measurement import Measurement
 from gram_ppl.storage.places import WEIGHTS, names
@@ -70,6 +70,7 @@ class Recipe:
     Args:
         task, preset, settings: of ``gram-ppl train``.
         about, data, limits: for its card.
+        start: weights that training begins with.
         data_setting: which setting of the task names a file of data, from ``--data``.
         small: the task that is kept, from the one of training and the folder.
         measured: other settings when it is measured and used, of the model those that no weight depends on.
@@ -81,6 +82,7 @@ class Recipe:
     limits: str
     preset: str = presets.default()
     settings: dict[str, Any] = field(default_factory=dict)
+    start: str | None = None
     data_setting: str | None = None
     small: Callable[[Any, Path], Task] = _as_it_was
     measured: dict[str, Any] = field(default_factory=dict)
@@ -126,6 +128,10 @@ RECIPES = {
     "grids4": Recipe(
         "unconditional", "whole 4×4 Sudoku grids from nothing", "all 288 grids", "a generator: it takes no puzzle",
     ),
+    "grids9": Recipe(
+        "unconditional", "whole 9×9 Sudoku grids from nothing", "5,000 grids under symmetries; begun with `sudoku9`",
+        "a generator: it takes no puzzle; not quite uniform over grids", preset="9x9", start="pretrained:sudoku9",
+    ),
 }  # fmt: skip
 
 
@@ -141,7 +147,8 @@ def command(recipe: Recipe, data: str | None) -> list[str]:
         name: value if isinstance(value, str) else json.dumps(value) for name, value in settings(recipe, data).items()
     }
     changed = (["--set", f"{name}={value}"] for name, value in shown.items())
-    return ["train", recipe.task, *named, *chain.from_iterable(changed)]
+    begun = [] if recipe.start is None else ["--start", recipe.start]
+    return ["train", recipe.task, *named, *begun, *chain.from_iterable(changed)]
 
 
 def commit() -> str:
@@ -190,8 +197,7 @@ def again(name: str, out: Path) -> str:
 def _with_weights(preset: presets.Preset, folder: Path) -> Any:
     """What the preset builds, with the weights of a folder."""
     parts = presets.build(preset)
-    for made, trained in zip((parts.model, parts.guide), gp.load(folder, task=parts.task)[:2], strict=True):
-        made.load_state_dict(trained.state_dict())
+    begin_from(folder, parts.model, parts.guide)
     return parts
 
 

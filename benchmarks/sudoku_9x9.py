@@ -27,6 +27,7 @@ import gram_ppl as gp
 from gram_ppl import presets
 from gram_ppl.presets.settings import parsed
 from gram_ppl.reporting.pictures.style import BLUE, GREY, ORANGE, canvas, save, tidy
+from gram_ppl.storage.checkpoint import begin_from
 from gram_ppl.storage.folder import STATE_FILE, json_object
 from gram_ppl.training import interrupt
 from gram_ppl.training.trainer import Trainer
@@ -108,6 +109,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("runs/sudoku_9x9"))
     parser.add_argument("--result", type=Path, default=Path("benchmarks/results/sudoku_9x9.json"))
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the preset")
+    parser.add_argument("--start", help="a run's folder or pretrained:NAME, of the same sizes, to begin with")
     parser.add_argument("--minutes", type=float, default=0.0, help="stop training after so many; 0 doesn't")
     numbers = {
         "held-out": 200,
@@ -131,6 +133,8 @@ def work(given: argparse.Namespace) -> int:
     changes = {"task.data": str(given.extreme), "task.num_test": given.held_out} | parsed(given.set)
     preset = presets.get("sudoku", given.preset, changes)
     task, model, guide, objective, fit = presets.build(preset, seed=given.seed)
+    if given.start:
+        begin_from(given.start, model, guide)
     try:
         with at_most(given.minutes):
             history = gp.fit(
@@ -144,8 +148,8 @@ def work(given: argparse.Namespace) -> int:
     x = task.inputs("test")
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     result: dict[str, Any] = {"device": device, "threads": given.threads, "settings": given.set, **limits}
-    result |= {"preset": given.preset, "updates": history[-1].update, "train_seconds": history[-1].seconds}
-    result["batch_size"] = fit["batch_size"]
+    result |= {"preset": given.preset, "start": given.start, "batch_size": fit["batch_size"]}
+    result |= {"updates": history[-1].update, "train_seconds": history[-1].seconds}
     result["parameters"] = sum(weights.numel() for weights in model.parameters())
     sets = {"Sudoku-Extreme": x}
     if given.seventeen is not None:

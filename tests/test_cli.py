@@ -114,6 +114,17 @@ def test_resume_goes_on_with_the_settings_of_the_run(run: Path, tmp_path: Path) 
     assert answered("train", "sudoku", "--out", folder, "--resume")["accuracy"] == whole["accuracy"]
 
 
+def test_train_begins_with_the_weights_of_another_run(run: Path, tmp_path: Path) -> None:
+    same = [*[part for setting in SETTINGS for part in ("--set", setting)], "--set", "fit.lr=0.0"]
+    folder = tmp_path / "run"
+    answered("train", "sudoku", "--preset", "gram", "--updates", 1, "--start", run, "--out", folder, *same)
+    ours, theirs = gp.load(folder), gp.load(run)
+    for mine, begun in zip(ours[:2], theirs[:2], strict=True):
+        for name, weights in begun.state_dict().items():
+            torch.testing.assert_close(mine.state_dict()[name], weights)
+    assert json.loads((folder / "run.json").read_text())["start"] == str(run)
+
+
 def test_train_never_overwrites_a_run(run: Path) -> None:
     files = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     assert "--resume goes on with it" in refused("train", "sudoku", "--out", run)
@@ -131,6 +142,9 @@ def test_train_never_overwrites_a_run(run: Path) -> None:
         (["sudoku", "--set", "task.box=[1, 4]"], "box: expected at least 2 rows"),
         (["arc", "--preset", "cpu"], "task.root is not set"),
         (["sudoku", "--resume"], "there is no run of gram-ppl train to go on with"),
+        (["sudoku", "--start", "pretrained:chess"], "chess"),
+        (["sudoku", "--start", "nowhere"], "nowhere/model.safetensors"),
+        (["sudoku", "--start", "pretrained:queens8"], "the weights do not fit"),
     ],
 )
 def test_train_refuses_before_it_writes(

@@ -15,6 +15,7 @@ from ..inference.solve import generate
 from ..presets.settings import parsed
 from ..reporting import tables as report
 from ..runtime.processes import main_process, restarted
+from ..storage.checkpoint import begin_from
 from ..storage.folder import METRICS_FILE, RUN_FILE, STATE_FILE, locked
 from ..storage.measurement import Measurement, settings_of
 from ..training import tracking
@@ -42,6 +43,10 @@ def train(
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="Another value for a setting of the preset; repeat."),
     ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="A run's folder or pretrained:NAME, of the same sizes, to begin with."),
+    ] = None,
     tracker: Annotated[
         str | None, typer.Option(metavar="NAME", help="Where the course of the run goes: tensorboard, wandb, ...")
     ] = None,
@@ -52,7 +57,7 @@ def train(
     The folder gets model.safetensors, metrics.json, training.png, examples.png and run.json. --resume goes on with the
     run in the folder, with the settings that it was started with. --set takes settings of the task, the model and the
     training by dotted name, for example task.n, model.width, model.noise.scale, fit.lr, beta.last, samples, steps;
-    the value is JSON or plain text.
+    the value is JSON or plain text. --start takes the weights of another run, on other data or for longer.
     """
     folder = out or Path("runs") / task
     again = f"gram-ppl train {shlex.join([task, '--out', str(folder)])} --resume"
@@ -60,12 +65,15 @@ def train(
         resume = resume or (restarted() and (folder / STATE_FILE).exists())
         asked: dict[str, Any] = {"task": task, "preset": preset, "updates": updates, "seed": seed}
         asked |= {"set": parsed(change or [])} | ({"tracker": tracker} if tracker else {})
+        asked |= {"start": start} if start else {}
         asked = _started(folder, asked) if resume else _fresh(folder, asked)
         changes = asked["set"] | ({"fit.updates": asked["updates"]} if asked["updates"] else {})
         made = presets.get(task, asked["preset"], changes)
         tracking.options(asked.get("tracker"), folder)
         seed = asked["seed"] or 0
         parts = presets.build(made, seed=seed)
+        if asked.get("start"):
+            begin_from(asked["start"], parts.model, parts.guide)
         how = Measurement.of(made)
         asked |= how.described()
         with locked(folder):

@@ -51,6 +51,10 @@ ROPE = Attention(8, rope=True, relations=False)
 
 DECIDING: Any = {"kind": Deciding, "guide": Revealing, "elbo": DecidingELBO}
 OWN = {"own_states": OwnStates(), "evaluations": 0}
+HARD = {
+    "policy": Both(Drop(0.1), RandomCells()), "keep": True, "anew": True, "hierarchy": False, "low_steps": 0,
+    "transitions": 1, "positions": False, "registers": 7,
+}  # fmt: skip
 BOARDS = {"block": 4, "transitions": 1, "supervision": 64, "anew": True}
 LATER = {
     "batch_size": 64,
@@ -81,9 +85,7 @@ PRESETS: dict[str, dict[str, Preset]] = {
         ),
         "extreme": Preset(  # the recipe of arXiv 2605.08605, on the rows of a file with one solution each
             Sudoku, LogLinear(1.0, 1.0), task={"num_validation": 0, "num_test": 200, "seed": 0}, **DECIDING,
-            model={"policy": Both(Drop(0.1), RandomCells()), "keep": True, "anew": True, "block": 16,
-                   "supervision": 1600, "hierarchy": False, "low_steps": 0, "transitions": 1, "positions": False,
-                   "registers": 7},
+            model=HARD | {"block": 16, "supervision": 1600},
             objective={"steps": 16, "window": 16, "every_step": True},
             fit={"updates": 9000, "batch_size": 64, "lr": 3e-3, "warmup": 500, "decay": 0.9, "final": 0.02,
                  "evaluations": 0, "own_states": OwnStates(temperature=1.5, symmetric=True, redraw=False)},
@@ -195,6 +197,13 @@ PRESETS: dict[str, dict[str, Preset]] = {
             task={"game": "sudoku", "side": 4},
             model={"mixer": Attention(), "noise": LearnedNoise(scale=1.25), "supervision": 8},
             fit={"updates": 3000, "batch_size": 64}, samples=1000, steps=64,
+        ),
+        "9x9": Preset(  # begins best with the weights of Sudoku: --start pretrained:sudoku9
+            from_nothing, LogLinear(1.0, 1.0), task={"game": "sudoku", "side": 9},
+            model=HARD | {"width": 128, "block": 8, "supervision": 800}, **DECIDING,
+            objective={"steps": 8, "window": 8, "every_step": True},
+            fit={"updates": 1200, "batch_size": 64, "lr": 1e-3, "warmup": 100, "decay": 0.9, "final": 0.02, **OWN},
+            samples=1000, steps=3200,
         ),
         "paper": Preset(
             from_nothing, LogLinear(0.05, 0.05),

@@ -167,6 +167,23 @@ def load(
     return model, made, task
 
 
+def begin_from(folder: str | Path, model: nn.Module, guide: nn.Module) -> None:
+    """Put the weights of a folder into a model and a guide that are there, for training to go on from them.
+
+    Args:
+        folder: as for :func:`load`.
+        model, guide: of the same kind and sizes as those in the folder.
+
+    Raises:
+        CheckpointError: the checkpoint is missing or damaged, or a weight is missing, left over or of another shape.
+        ValueError: no such weights in the library or on the hub.
+    """
+    path = located(folder) / MODEL_FILE
+    tensors, _ = read(path)
+    for name, module in {"model": model, "guide": guide}.items():
+        fill(module, _part(tensors, name), path)
+
+
 def _modules(
     document: dict[str, Any], tensors: dict[str, Tensor], spec: Spec, own: bool, path: Path
 ) -> tuple[nn.Module, Any]:
