@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -107,10 +108,15 @@ class Browser:
         return found["result"].get("value")
 
     def click(self, selector: str) -> None:
-        """The left button on the middle of an element."""
+        """The left button on the middle of an element, once that stands still."""
         where = f"document.querySelector({json.dumps(selector)})"
-        self.value(f"{where}.scrollIntoView({{block: 'center'}})")
-        x, y = self.value(f"(b => [b.x + b.width / 2, b.y + b.height / 2])({where}.getBoundingClientRect())")
+        self.value(f"{where}.scrollIntoView({{block: 'center', behavior: 'instant'}})")
+        middle = f"(b => [b.x + b.width / 2, b.y + b.height / 2])({where}.getBoundingClientRect())"
+        before = None
+        while (found := self.value(middle)) != before:
+            before = found
+            time.sleep(0.1)
+        x, y = found
         for kind in ("mousePressed", "mouseReleased"):
             self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 

@@ -13,6 +13,7 @@ from .asking import offered
 from .folders import answering
 
 HOST = "127.0.0.1"  # of this machine alone
+FIRST = "sudoku4"  # what anybody knows, answered at once
 NEEDED = "gram-ppl app needs the extra: pip install 'gram-ppl[app]'"
 
 
@@ -41,7 +42,8 @@ def local(
         place = free(port)
         from .page import serve
 
-        serve(models or [f"{PRETRAINED}{name}" for name in names()], HOST, place, browser)
+        shipped = sorted(names(), key=lambda name: name != FIRST)
+        serve(models or [f"{PRETRAINED}{name}" for name in shipped], HOST, place, browser)
 
 
 def free(port: int) -> int:
