@@ -108,12 +108,17 @@ class Browser:
         return found["result"].get("value")
 
     def click(self, selector: str) -> None:
-        """The left button on the middle of an element, once that stands still."""
-        where = f"document.querySelector({json.dumps(selector)})"
-        self.value(f"{where}.scrollIntoView({{block: 'center', behavior: 'instant'}})")
-        middle = f"(b => [b.x + b.width / 2, b.y + b.height / 2])({where}.getBoundingClientRect())"
-        before = None
-        while (found := self.value(middle)) != before:
+        """The left button on the middle of an element, once it is there and stands still."""
+        middle = f"""(found => {{
+          if (!found) return null;
+          found.scrollIntoView({{block: 'center', behavior: 'instant'}});
+          const box = found.getBoundingClientRect();
+          return [box.x + box.width / 2, box.y + box.height / 2];
+        }})(document.querySelector({json.dumps(selector)}))"""
+        before, end = None, time.monotonic() + 60
+        while (found := self.value(middle)) is None or found != before:
+            if time.monotonic() > end:
+                raise RuntimeError(f"{selector} is not there, or moves without end")
             before = found
             time.sleep(0.1)
         x, y = found

@@ -125,7 +125,7 @@ def test_numbers_below_one(run: Path, name: str) -> None:
 def test_it_begins_with_what_the_run_is_worth_and_ends_with_folded_settings(run: Path) -> None:
     text, page = (run / "report.md").read_text(), (run / "report.html").read_text()
     first = text.split("\n\n")[1]
-    assert re.match(r"GRAM of [\d,]+ parameters on Sudoku, after 2 updates in [\d,]+ s\. It is poor: ", first)
+    assert re.match(r"GRAM of [\d,]+ parameters on 4×4 Sudoku, after 2 updates in [\d,]+ s\. It is poor: ", first)
     assert "right in 50 %" in first
     headings = re.findall(r"^## (.*)$", text, re.M)
     assert headings[0] == "Boards that settle"
@@ -156,7 +156,7 @@ def test_verdict(metrics: dict[str, float], said: str) -> None:
     model = gp.models.GRAM(TASK.spec, width=8)
     text = verdict(model, TASK, metrics, [])
     number = sum(parameter.numel() for parameter in model.parameters())
-    assert text == f"GRAM of {number:,} parameters on Sudoku. {said}".strip()
+    assert text == f"GRAM of {number:,} parameters on 4×4 Sudoku. {said}".strip()
 
 
 def test_pictures_have_no_verifier() -> None:

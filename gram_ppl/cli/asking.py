@@ -60,7 +60,7 @@ def offered(name: str) -> Offer:
     """
     model, task = opened(Path(name))
     card, run = Card.read(located(name)), Measurement.stored(Path(name))
-    about = card.about if card else f"{type(model).__name__} on {type(task).__name__}"
+    about = card.about if card else f"{type(model).__name__} on {task.title}"
     return Offer(name, model, task, about, min(run.samples, 20), task.inputs("test").shape[-1] > 0)
 
 
@@ -142,7 +142,7 @@ def _answer(offer: Offer, x: Tensor, samples: int, seed: int, seconds: float) ->
         sentence = f"Unanswered: none of {samples} trajectories came to an answer within {limit}."
     scene = task.scene(x)
     boards = [board(scene, one["tokens"], label=f"Answer {k}") for k, one in enumerate(data["answers"][:SHOWN], 1)]
-    title = f"{type(task).__name__}: {samples} trajectories" if samples > 1 else f"{type(task).__name__}: a trajectory"
+    title = f"{task.title}: {samples} trajectories" if samples > 1 else f"{task.title}: a trajectory"
     made = f"gram-ppl app, {offer.name}, seed {seed}\n{task.line(x) if offer.asks else 'from nothing'}"
     return Answer(
         sentence,

@@ -42,8 +42,8 @@ def watch(
         moments = list(course(model, x, num_samples=samples, seed=seed, **options))
         data = watched(task, x, moments, known(task, x))
         command = f"gram-ppl watch {folder} {shown} --samples {samples} --seed {seed} --mode {mode}"
-        made = f"{command}\n{type(model).__name__} on {type(task).__name__}, {data['steps'][-1]} supervision steps"
-        title = f"{type(task).__name__}: {samples} trajector{'y' if samples == 1 else 'ies'} "
+        made = f"{command}\n{type(model).__name__} on {task.title}, {data['steps'][-1]} supervision steps"
+        title = f"{task.title}: {samples} trajector{'y' if samples == 1 else 'ies'} "
         title += "of one puzzle" if len(x) else "from nothing"
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(watch_page(title, made, data), encoding="utf-8")

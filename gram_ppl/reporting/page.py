@@ -70,7 +70,7 @@ def page(
         blocks.append(
             Folded("Settings: the objects of the run and how to build them", [*_settings(folder, model, settings)])
         )
-    title = f"{type(task).__name__}: {folder.resolve().name}"
+    title = f"{task.title}: {folder.resolve().name}"
     written = [folder / "report.md", folder / "report.html"]
     for path, text in zip(written, (markdown(title, blocks), html_page(title, blocks)), strict=True):
         path.write_text(text, encoding="utf-8")

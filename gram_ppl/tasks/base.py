@@ -92,6 +92,7 @@ class Task(metaclass=_TaskMeta):
     def __init__(self, spec: Spec, config: dict[str, Any] | None = None) -> None:
         self.spec = spec
         self.config = config or {}
+        self.title = type(self).__name__  # for readers of pages
 
     @abstractmethod
     def inputs(self, split: str) -> Tensor:

@@ -30,6 +30,7 @@ class Unconditional(Task):
 
     def __init__(self, task: Task, *, num_validation: int = 200) -> None:
         super().__init__(task.spec)
+        self.title = f"{task.title} from nothing"
         self.task = task
         self.listable = task.spec.len_out < 36  # of 6×6 grids there are 28 million
 

@@ -95,6 +95,7 @@ class ARC(Task):
         self._sets = training + asked
         side = side_for(self._sets, canvas)
         super().__init__(Spec(1 + side * side, VOCABULARY, side * side, VOCABULARY, relations(side)), {"canvas": side})
+        self.title = f"ARC-AGI-{version}"
         self._side, self._translate = side, translate
 
         order = torch.randperm(len(training), generator=torch.Generator().manual_seed(seed)).tolist()

@@ -88,6 +88,7 @@ class GraphColoring(Task):
         length = n * (n - 1) // 2
         leaves = torch.arange(colors + 1)[None] > 0
         super().__init__(Spec(length, 3, n, colors + 1, _relations(n), leaves))
+        self.title = f"{n} nodes in {colors} colours"
 
         self.n, self.colors = n, colors
         self._relabel = relabel

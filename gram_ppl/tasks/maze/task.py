@@ -106,6 +106,7 @@ class Maze(Task):
             [grid_neighbours(rows, cols), *(unit[:, None] == unit for unit in (cell // cols, cell % cols))]
         )
         super().__init__(Spec(length, PATH + 1, length, PATH + 1, relations))
+        self.title = f"{rows}×{cols} mazes"
 
         if root is not None:
             split = loaded(root, self.size, self.verify, num_validation, num_test, seed)

@@ -68,6 +68,7 @@ class BinarizedMNIST(Task):
         if min(num_validation, num_test or 0) < 0:
             raise ValueError("num_validation and num_test must be at least 0.")
         super().__init__(Spec(size * size, 3, size * size, 3))
+        self.title = "binarized digits"
 
         generator = torch.Generator().manual_seed(seed)
         if root is None:

@@ -90,6 +90,7 @@ class NQueens(Task):
         leaves = torch.eye(vocab, dtype=torch.bool)
         leaves[: self._unknown + 1] = torch.arange(vocab) > 0
         super().__init__(Spec(length, vocab, length, vocab, relations, leaves), {"removed": list(removed)})
+        self.title = f"{n} queens"
 
         # [n², 6n - 2]: which lines a cell lies on: n rows, n columns, 2n - 1 diagonals, 2n - 1 anti-diagonals
         lines = (i, j + n, i - j + 3 * n - 1, i + j + 4 * n - 1)

@@ -124,6 +124,7 @@ class Sudoku(Task):
         leaves = torch.eye(n + 1, dtype=torch.bool)
         leaves[0] = torch.arange(n + 1) > 0
         super().__init__(Spec(length, n + 1, length, n + 1, relations, leaves), given)
+        self.title = f"{n}×{n} Sudoku"
 
         # Sets of digits as bits: one digit each, none for a token that is no digit; how many digits a set has.
         self._bits = torch.tensor([0, *(1 << k for k in range(n)), 0], dtype=torch.int32)
