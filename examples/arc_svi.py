@@ -50,11 +50,12 @@ def main(
             raise ValueError("--only: name one task; a whole set takes --preset paper and a GPU")
         changes: dict[str, Any] = {"task.root": root, "task.version": version, "task.only": only or None}
         changes |= {"task.num_augmentations": augmentations, "model.mixer.relations": relations}
-        changes |= {"fit.updates": updates}
+        changes |= {"fit.updates": updates, "steps": steps, "samples": samples}
         made = presets.get("arc", preset, changes)
 
         task, model, guide, objective, fit = presets.build(made, seed=seed)
         history = gp.fit(model, guide, task, objective=objective, **fit, out=out, resume=resume, seed=seed)
+        made.write(out)
 
         torch.manual_seed(seed)
         shown = next(task.batches("train", 16, torch.Generator().manual_seed(seed)))

@@ -39,7 +39,7 @@ def main(
             raise ValueError(f"--tokens: expected nodes or edges, found {tokens!r}")
         changes: dict[str, Any] = {"task.n": nodes, "task.p": p, "fit.updates": updates}
         changes |= {"model.encoder": ENCODERS[tokens], "model.mixer.rope": tokens == "edges"}
-        changes |= {"model.mixer.relations": relations, "steps": steps}
+        changes |= {"model.mixer.relations": relations, "steps": steps, "samples": samples}
         if nodes == 10:
             changes |= {"task.num_train": 13_465, "task.num_test": 192}
         elif nodes and nodes < 6:  # there are only so many graphs
@@ -48,6 +48,7 @@ def main(
 
         task, model, guide, objective, fit = presets.build(made, seed=seed)
         history = gp.fit(model, guide, task, objective=objective, **fit, out=out, resume=resume, seed=seed)
+        made.write(out)
 
         how = made.options(task)
         metrics = gp.metrics.evaluate(model, task, num_samples=samples, **how, seed=seed)

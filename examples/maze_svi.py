@@ -33,11 +33,12 @@ def main(
         changes: dict[str, Any] = {"task": {"num_validation": 100, "root": root}} if root else {}
         size = (30, 30) if root else (side, side) if side else None
         changes |= {"task.size": size, "task.num_test": held_out}
-        changes |= {"model.mixer.relations": relations, "fit.updates": updates, "steps": steps}
+        changes |= {"model.mixer.relations": relations, "fit.updates": updates, "steps": steps, "samples": samples}
         made = presets.get("maze", preset, changes)
 
         task, model, guide, objective, fit = presets.build(made, seed=seed)
         history = gp.fit(model, guide, task, objective=objective, **fit, out=out, resume=resume, seed=seed)
+        made.write(out)
 
         metrics = gp.metrics.evaluate(model, task, num_samples=samples, steps=steps, seed=seed)
         report.record(f"{metrics['num_test']} unseen mazes", out, history, metrics)

@@ -29,11 +29,13 @@ def main(
 ) -> None:
     """Train, generate pictures, measure FID and inception score with a LeNet trained on the same data."""
     with report.plain_errors(), interrupt.resumable(out):
-        changes: dict[str, Any] = {"task.root": root, "model.mixer.relations": relations, "fit.updates": updates}
+        changes: dict[str, Any] = {"task.root": root, "model.mixer.relations": relations}
+        changes |= {"fit.updates": updates, "steps": steps, "samples": samples}
         chosen = presets.get("mnist", preset, changes)
 
         task, model, guide, objective, fit = presets.build(chosen, seed=seed)
         history = gp.fit(model, guide, task, objective=objective, **fit, out=out, resume=resume, seed=seed)
+        chosen.write(out)
 
         noise = gp.poutine.Temperature(chosen.temperature)
         made = gp.generate(model, num_samples=samples, steps=steps, noise=noise, seed=seed).cpu()

@@ -36,11 +36,13 @@ def main(
         changes: dict[str, Any] = {"task.n": n, "task.removed": removed or None, "task.tokens": tokens}
         changes |= {"task.num_validation": 20 if n and n < 7 else None}
         changes |= {"model.mixer.relations": relations, "fit.updates": updates}
-        made = presets.get("queens", preset or ("gram" if plain else None), changes | {"steps": steps})
+        changes |= {"steps": steps, "samples": samples, "held_out": held_out}
+        made = presets.get("queens", preset or ("gram" if plain else None), changes)
 
         task, model, guide, objective, fit = presets.build(made, seed=seed)
         print(f"{made.task['n']} queens, {len(task.inputs('test')):,} different inputs in the test split")
         history = gp.fit(model, guide, task, objective=objective, **fit, out=out, resume=resume, seed=seed)
+        made.write(out)
 
         x = task.inputs("test")[:held_out]
         depth = made.options(task)

@@ -42,6 +42,12 @@ def settings(run: dict[str, Any]) -> presets.Preset:
     return named.changed({"task": task} | sizes)
 
 
+def asked(folder: Path) -> dict[str, Any]:
+    """What the command line of an interrupted run asked for."""
+    run = json.loads((folder / "run.json").read_text())
+    return run.get("asked", run)  # version 0.1 had nothing else there
+
+
 def train(preset: presets.Preset, parts: presets.Parts, out: Path, *, name: str, resume: bool, seed: int) -> Any:
     """Train one model, draw its curves, measure it on the test puzzles."""
     task, model, guide, objective, fit = parts
@@ -87,18 +93,19 @@ def main(
         run: dict[str, Any] = {"box": box, "data": data, "held_out": held_out, "updates": updates, "samples": samples}
         run |= {"steps": steps, "compare": compare, "seed": seed, "plain": plain, "preset": preset}
         if resume is not None:  # the folder knows what the command line asked for
-            run, out = run | {"plain": True} | json.loads((resume / "run.json").read_text()), resume
+            run, out = run | {"plain": True} | asked(resume), resume
         made = settings(run)
         parts = presets.build(made, seed=run["seed"])
         trained = partial(train, resume=resume is not None, seed=run["seed"])
         task = parts.task
         own = None if puzzle is None else task.parse(puzzle)
         with locked(out):
-            (out / "run.json").write_text(json.dumps(run, indent=2))
+            made.write(out, asked=run)
             name = "GRAM" if parts.model.block is None else "GRAM, deciding"
             model, metrics = trained(made, parts, out, name=name)
         columns = {name: metrics}
         for other, its, those in others(run, made, parts) if run["compare"] else ():
+            its.write(out / other.lower())
             _, columns[other] = trained(its, those, out / other.lower(), name=other)
         print("\n", report.metrics_table(f"{metrics['num_test']} unseen puzzles", columns))
         (out / "metrics.json").write_text(json.dumps(columns.pop(name) | columns, indent=2))

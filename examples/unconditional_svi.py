@@ -34,12 +34,13 @@ def main(
     with report.plain_errors(), interrupt.resumable(out):
         queens = task == "queens"
         changes: dict[str, Any] = {"task.game": task, "task.side": side or (8 if queens else None)}
-        changes |= {"model.mixer.relations": relations, "fit.updates": updates, "steps": steps}
+        changes |= {"model.mixer.relations": relations, "fit.updates": updates, "steps": steps, "samples": samples}
         large = not queens and side not in (None, 4)  # too many grids to list, which own states need
         made = presets.get("unconditional", preset or ("gram" if plain or large else None), changes)
 
         world, model, guide, objective, fit = presets.build(made, seed=seed)  # a gp.tasks.Unconditional of the game
         history = gp.fit(model, guide, world, objective=objective, **fit, out=out, resume=resume, seed=seed)
+        made.write(out)
 
         torch.manual_seed(seed)
         boards = gp.generate(model, num_samples=samples, steps=made.steps).cpu()

@@ -11,9 +11,12 @@ from typing import Any
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 import gram_ppl as gp
 from gram_ppl import presets
+from gram_ppl.cli import app
+from gram_ppl.storage.measurement import Measurement
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
@@ -54,6 +57,10 @@ def test_sudoku_svi(sudoku_svi: Callable[..., None], tmp_path: Path, capsys: pyt
     again = gp.metrics.evaluate(model, task, num_samples=3, steps=2, seed=0)
     del again["seconds"]
     assert again == {key: metrics[key] for key in again}
+    for part, name in (("", ""), ("GRAM", "gram"), ("deterministic", "deterministic")):
+        done = CliRunner().invoke(app, ["evaluate", str(folder / name), "--json", "--samples", "3"])
+        assert done.exit_code == 0, done.output
+        assert json.loads(done.stdout)["accuracy"] == (metrics[part] if part else metrics)["accuracy"]
 
 
 def test_sudoku_svi_takes_presets_by_name() -> None:
@@ -78,7 +85,7 @@ def test_sudoku_svi_on_a_file_of_real_form(sudoku_svi: Callable[..., None], tmp_
     sudoku_svi(box=(3, 3), data="puzzles.csv", updates=2, samples=1, steps=1, held_out=10, out=Path("s9"))
     assert json.loads((tmp_path / "s9" / "metrics.json").read_text())["num_test"] == 10
     assert "coverage" in json.loads((tmp_path / "s9" / "metrics.json").read_text())  # all answers unique
-    assert json.loads((tmp_path / "s9" / "run.json").read_text())["box"] == [3, 3]
+    assert json.loads((tmp_path / "s9" / "run.json").read_text())["asked"]["box"] == [3, 3]
     (tmp_path / "s9" / "metrics.json").unlink()
     sudoku_svi(resume=Path("s9"))
     assert json.loads((tmp_path / "s9" / "metrics.json").read_text())["num_test"] == 10
@@ -188,6 +195,8 @@ def test_example_of_a_task(
     for name in (picture, "training.png"):
         assert (tmp_path / "runs" / folder / name).read_bytes().startswith(b"\x89PNG")
     assert f"runs/{folder}" in capsys.readouterr().out.replace("\n", "")
+    how = Measurement.stored(tmp_path / "runs" / folder)  # what later commands go by
+    assert (how.samples, how.steps) == (samples, 1)
     gp.load(tmp_path / "runs" / folder)
 
 

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 import gram_ppl as gp
 from gram_ppl.cli import app
+from gram_ppl.storage.measurement import Measurement
 
 OLD = Path(__file__).parent / "data" / "version_0_1"
 SETTINGS: dict[str, Any] = {
@@ -84,3 +85,9 @@ def test_a_run_of_the_command_line_goes_on_as_what_it_was(tmp_path: Path) -> Non
     assert type(model) is gp.models.GRAM
     assert isinstance(guide, gp.guides.AmortizedGuide)
     assert task.tokens == "cells"
+
+
+def test_an_example_that_left_its_measurement_open(tmp_path: Path) -> None:
+    asked = dict.fromkeys(("box", "data", "held_out", "updates", "samples", "steps", "preset")) | {"seed": 0}
+    (tmp_path / "run.json").write_text(json.dumps(asked))
+    assert Measurement.stored(tmp_path) == Measurement()

@@ -16,7 +16,7 @@ from ..presets.settings import parsed
 from ..reporting import tables as report
 from ..runtime.processes import main_process, restarted
 from ..storage.checkpoint import begin_from
-from ..storage.folder import METRICS_FILE, RUN_FILE, STATE_FILE, locked
+from ..storage.folder import METRICS_FILE, STATE_FILE, locked
 from ..storage.measurement import Measurement, settings_of
 from ..training import tracking
 from ..training.fit import fit
@@ -75,12 +75,11 @@ def train(
         if asked.get("start"):
             begin_from(asked["start"], parts.model, parts.guide)
         how = Measurement.of(made)
-        asked |= how.described()
         with locked(folder):
             if not resume:
                 _fresh(folder, asked)  # again: another process may have been here in between
             if main_process() and not (folder / STATE_FILE).exists():
-                (folder / RUN_FILE).write_text(json.dumps(asked, indent=2), encoding="utf-8")
+                made.write(folder, **asked)
             history = fit(
                 parts.model, parts.guide, parts.task, objective=parts.objective, **parts.fit, out=folder,
                 resume=resume and (folder / STATE_FILE).exists(), seed=seed, progress=not as_json,

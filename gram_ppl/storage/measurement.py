@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -60,14 +61,14 @@ class Measurement:
 
     @classmethod
     def stored(cls, folder: Path) -> Self:
-        """That of a run; what its folder doesn't tell is the default.
+        """That of a run; what its folder doesn't tell, or leaves open, is the default.
 
         Raises:
             ValueError: the folder tells nonsense.
         """
         run = settings_of(folder)
         try:
-            names = [field.name for field in fields(cls) if field.name in run]
+            names = [field.name for field in fields(cls) if run.get(field.name) is not None]
             made = cls(**{name: build(run[name], packages=OBJECTS) for name in names})
             counts = [made.samples, made.held_out, made.views, *(n for n in (made.steps, made.retry) if n is not None)]
             whole = all(type(count) is int and count > 0 for count in counts)
@@ -78,6 +79,12 @@ class Measurement:
         except (KeyError, TypeError, ValueError, AttributeError):
             raise ValueError(f"{folder / RUN_FILE}: the file is damaged: it does not say how to measure") from None
         return made
+
+    def write(self, folder: Path, **others: Any) -> None:
+        """Into the folder of a run, for every later command; ``others`` stand beside it."""
+        folder.mkdir(parents=True, exist_ok=True)
+        document = json.dumps(others | Measurement.of(self).described(), indent=2)
+        (folder / RUN_FILE).write_text(document, encoding="utf-8")
 
     def described(self) -> dict[str, Any]:
         """As JSON, which :meth:`stored` reads."""
