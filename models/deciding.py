@@ -77,6 +77,7 @@ class Deciding(GRAM):
         self.certain = threshold if certain is None else certain
         self._heads = {"keep": keep, "contradiction": contradiction}
         super().__init__(spec, noise=noise, **options)
+        self.title = "GRAM that decides"
         if self.encoder.num_out != spec.len_out:
             raise ValueError(f"Deciding: {self.encoder.num_out} tokens are decoded to {spec.len_out} answers")
         if block < 1 or self.supervision % block:

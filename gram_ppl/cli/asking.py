@@ -60,7 +60,7 @@ def offered(name: str) -> Offer:
     """
     model, task = opened(Path(name))
     card, run = Card.read(located(name)), Measurement.stored(Path(name))
-    about = card.about if card else f"{type(model).__name__} on {task.title}"
+    about = card.about if card else f"{model.title} on {task.title}"
     return Offer(name, model, task, about, min(run.samples, 20), task.inputs("test").shape[-1] > 0)
 
 

@@ -42,7 +42,7 @@ def watch(
         moments = list(course(model, x, num_samples=samples, seed=seed, **options))
         data = watched(task, x, moments, known(task, x))
         command = f"gram-ppl watch {folder} {shown} --samples {samples} --seed {seed} --mode {mode}"
-        made = f"{command}\n{type(model).__name__} on {task.title}, {data['steps'][-1]} supervision steps"
+        made = f"{command}\n{model.title} on {task.title}, {data['steps'][-1]} supervision steps"
         title = f"{task.title}: {samples} trajector{'y' if samples == 1 else 'ies'} "
         title += "of one puzzle" if len(x) else "from nothing"
         out.parent.mkdir(parents=True, exist_ok=True)

@@ -38,6 +38,7 @@ class Program(nn.Module, metaclass=Captured):
 
     def __init__(self) -> None:
         super().__init__()
+        self.title = type(self).__name__  # for readers of pages
         self.config: dict[str, Any] = {}
         self.core: nn.Module | None = None  # the deterministic part of a transition, which may run compiled
         self.heads: nn.Module | None = None  # halt and value head, :class:`gram_ppl.heads.Heads`

@@ -196,7 +196,7 @@ def _boards(draw: _Drawing, model: Any, task: Task, x: Tensor, course: list[Roll
         joined = [Rollouts(*(None if field is None else field.transpose(0, 1) for field in out)) for out in course]  # type: ignore[arg-type]
         found = pictures.convergence(task, x[:1], joined)
     strip = "Trajectories of one input, step by step, those that end at different valid answers first; "
-    strip += "below each board, how many constraints it breaks. On boards of text red has just changed."
+    strip += "below each board, how many constraints it breaks. On boards of text orange has just changed."
     yield Heading("Boards that settle")
     yield draw("boards.png", strip, lambda path: pictures.draw_convergence(task, found, path))
     yield draw(

@@ -20,7 +20,7 @@ def verdict(model: Any, task: Task, metrics: dict[str, Any], history: History) -
         history: records of the training; empty if there are none.
     """
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    parts = [f"{type(model).__name__} of {parameters:,} parameters on {task.title}"]
+    parts = [f"{model.title} of {parameters:,} parameters on {task.title}"]
     if history:
         parts.append(f"after {history[-1].update:,} updates in {_time(history[-1].seconds)}")
     sentences = [", ".join(parts) + "."]
