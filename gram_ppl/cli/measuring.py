@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from time import perf_counter
 from typing import Annotated, Any
 
 import typer
@@ -17,6 +18,7 @@ from ..inference.solve import generate as generated
 from ..program.poutine import Temperature
 from ..reporting.tables import metrics_table, page
 from ..runtime.precision import mean
+from ..runtime.processes import Shares
 from ..storage.card import Card
 from ..storage.measurement import Measurement
 from ..storage.places import PRETRAINED, located, names
@@ -146,11 +148,21 @@ def measure(
 
 
 def _from_nothing(model: nn.Module, task: Task, nothing: Tensor, how: Measurement, seed: int) -> dict[str, Any]:
-    noise = Temperature(how.temperature)
-    made = generated(model, num_samples=how.samples, steps=how.steps, noise=noise, seed=seed).cpu()
+    program: Any = model
+    shares = Shares(1, next(model.parameters()).device)
+    options: dict[str, Any] = {"steps": how.steps, "noise": Temperature(how.temperature), "seed": seed}
+    start = perf_counter()
+    out = rollout(model, nothing[None], num_samples=how.samples, shares=shares, **options)
+    seconds, made = perf_counter() - start, out.tokens[0].cpu()
     valid = task.verify(nothing, made)
     different = int(distinct(task.canonical(made)[None], valid[None]).sum())
-    found = {"accuracy": mean(valid), "distinct": different, "num_samples": how.samples}
+    found = {"accuracy": mean(valid), "distinct": different, "num_samples": how.samples, "steps": mean(out.steps)}
+    found |= {"seconds": seconds}
+    if program.step_calls is not None:
+        found["network_calls"] = int(out.steps.sum()) * program.step_calls
+    if out.answered is not None and out.restarts is not None:
+        answered = out.answered[0].cpu()
+        found |= {"unanswered": mean(~answered), "wrong": mean(answered & ~valid), "restarts": mean(out.restarts)}
     if task.listable:
         total = task.num_solutions(nothing)
         found |= {"coverage": different / total, "boards_in_all": total}
