@@ -75,6 +75,28 @@ def test_weights_are_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert torch.equal(model.state_dict()[name], weights)
 
 
+def test_weights_are_trained_and_trained_further(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = {"model.width": 8, "fit.batch_size": 32, "task.num_validation": 2, "task.num_test": 2, "samples": 2}
+    recipe = replace(
+        pretrained.RECIPES["sudoku4"], settings=small | {"fit.updates": 2}, longer={"fit.updates": 3, "fit.lr": 0.0}
+    )
+    monkeypatch.setitem(pretrained.RECIPES, "sudoku4", recipe)
+    cards: list[Card | None] = []
+    for words in (list[str](), ["--longer"]):
+        run = str(tmp_path / f"run{len(cards)}")
+        pretrained.main(["sudoku4", "--out", str(tmp_path / "out"), "--run", run, *words])
+        cards.append(Card.read(tmp_path / "out"))
+    first, whole = cards
+    assert first is not None
+    assert whole is not None
+    assert (first.updates, whole.updates) == (2, 5)
+    assert whole.flops == pytest.approx(first.flops / 2 * 5)
+    assert whole.seconds > first.seconds
+    begun = f"{first.command}; gram-ppl train sudoku --start {tmp_path / 'out'} "
+    assert whole.command.startswith(begun)
+    assert digest(tmp_path / "out" / "model.safetensors") == whole.sha256 != first.sha256
+
+
 def test_figures_are_those_of_the_card() -> None:
     """Of 20 test inputs: accuracy and coverage as the card has them, within what so few tell."""
     card = Card.read(places.WEIGHTS / "sudoku4")
