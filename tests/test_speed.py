@@ -13,6 +13,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import gram_ppl as gp
+from gram_ppl.runtime import compilation
 from gram_ppl.runtime.clocks import DeviceClock
 from gram_ppl.runtime.compilation import compiled
 from gram_ppl.runtime.precision import fast, send
@@ -91,7 +92,10 @@ def test_data_are_sent_as_they_are() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method`:DeprecationWarning")  # torch's own, in importing inductor
-def test_compilation_ends_with_its_block_and_leaves_state_and_copies_alone(task: gp.tasks.Sudoku) -> None:
+def test_compilation_ends_with_its_block_and_leaves_state_and_copies_alone(
+    task: gp.tasks.Sudoku, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(compilation, "possible", lambda device: True)
     model, _ = tiny(task)
     names = list(model.state_dict())
     with compiled(model):
@@ -106,7 +110,8 @@ def test_compilation_ends_with_its_block_and_leaves_state_and_copies_alone(task:
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method`:DeprecationWarning")
-def test_fit_compiles_where_it_is_asked_to(task: gp.tasks.Sudoku) -> None:
+def test_fit_compiles_where_it_is_asked_to(task: gp.tasks.Sudoku, monkeypatch: Any) -> None:
+    monkeypatch.setattr(compilation, "possible", lambda device: True)
     seen: list[bool] = []
 
     def watched(run: Trainer) -> None:
@@ -120,9 +125,29 @@ def test_fit_compiles_where_it_is_asked_to(task: gp.tasks.Sudoku) -> None:
     assert seen == [True, False, False]
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method`:DeprecationWarning")
+def test_without_a_compiler_the_run_is_uncompiled(task: gp.tasks.Sudoku, monkeypatch: Any) -> None:
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    def search() -> str:
+        raise InvalidCxxCompiler
+
+    monkeypatch.setattr("torch._inductor.cpp_builder.get_cpp_compiler", search)
+    options: dict[str, Any] = {"updates": 2, "batch_size": 8, "evaluations": 0, "progress": False, "device": "cpu"}
+    made = []
+    for compile in (True, False):
+        model, guide = tiny(task)
+        with pytest.warns(UserWarning, match="no C\\+\\+ compiler") if compile else contextlib.nullcontext():
+            gp.fit(model, guide, task, **options, compile=compile)
+        made.append(model.state_dict())
+    assert all(torch.equal(made[0][name], made[1][name]) for name in made[1])
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # the compiler's own
 def test_a_compiled_run_is_the_run_up_to_rounding(task: gp.tasks.Sudoku, monkeypatch: Any) -> None:
+    if not compilation.possible(torch.device("cpu")):
+        pytest.skip("no C++ compiler")
     monkeypatch.setattr("gram_ppl.runtime.precision.use_bf16", lambda device: False)
 
     def run(**options: Any) -> tuple[list[torch.Tensor], Any]:

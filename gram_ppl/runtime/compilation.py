@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -19,6 +20,20 @@ def pays(device: torch.device) -> bool:
     return device.type == "cuda" and has_triton()
 
 
+def possible(device: torch.device) -> bool:
+    """Whether what compiling needs is there: on a CPU a C++ compiler that works."""
+    if device.type != "cpu":
+        return True
+    from torch._inductor import cpp_builder
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    try:
+        cpp_builder.get_cpp_compiler()
+    except InvalidCxxCompiler:
+        return False
+    return True
+
+
 @contextmanager
 def compiled(model: nn.Module) -> Iterator[None]:
     """Within: the model's ``core``, its deterministic part, runs compiled for the shapes that come up; afterwards not.
@@ -27,9 +42,13 @@ def compiled(model: nn.Module) -> Iterator[None]:
     Copies of the model, such as a weight average, stay uncompiled.
 
     Args:
-        model: a program; nothing is compiled if its ``core`` is None.
+        model: a program; nothing is compiled if its ``core`` is None. Nor is it, with a warning, without a C++
+            compiler on a CPU.
     """
     core: Any = model.core
+    if core is not None and not possible(next(model.parameters()).device):
+        warnings.warn("no C++ compiler that works was found: the run is the same, uncompiled", stacklevel=3)
+        core = None
     if core is None:
         yield
         return
