@@ -16,6 +16,7 @@ from ..nn import Attention, Block, TokenMixing
 from ..program.model import Program
 from ..program.parameters import register
 from ..program.poutine import supervision, transition
+from ..runtime.arguments import whole
 from ..runtime.precision import full
 from ..state import Latent
 from ..tasks.base import Spec
@@ -129,6 +130,10 @@ class Recursive(Program):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        if not isinstance(spec, Spec):
+            raise ValueError(f"expected the spec of a task, found {type(spec).__name__}: is it task.spec?")
+        whole(width=width, hidden=hidden, layers=layers, transitions=transitions, supervision=supervision)
+        whole(0, low_steps=low_steps, registers=registers)
         self.spec = spec
         self.width = width
         self.heads: Heads | None = heads

@@ -119,7 +119,7 @@ def test_a_folder_without_a_model(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["puzzles", "samples", "steps"])
 def test_numbers_below_one(run: Path, name: str) -> None:
     with pytest.raises(ValueError, match=f"{name} must be at least 1"):
-        report.page(run, **{name: 0})
+        report.page(run, **{name: 0})  # type: ignore[arg-type]
 
 
 def test_it_begins_with_what_the_run_is_worth_and_ends_with_folded_settings(run: Path) -> None:

@@ -9,6 +9,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import pyro
 import pyro.distributions as dist
 import pytest
 import torch
@@ -238,6 +239,21 @@ class Idle(gp.Guide):
         return prior
 
 
+class MixesRows(gp.Guide):
+    def posterior(self, u: Tensor, y: Tensor, prior: TorchDistribution) -> TorchDistribution:
+        return dist.Normal(u.mean(0, keepdim=True).expand_as(u), 1.0).to_event(2)
+
+
+class RandomItself(gp.Guide):
+    def posterior(self, u: Tensor, y: Tensor, prior: TorchDistribution) -> TorchDistribution:
+        return dist.Normal(u + torch.randn(1), 1.0).to_event(2)
+
+
+class WithoutModel(gp.Guide):
+    def __init__(self, model: gp.Program) -> None:
+        pass
+
+
 class NeedsNothing(gp.Guide):
     def forward(self, x: Tensor | None = None, y: Tensor | None = None, **options: Any) -> Any:
         assert x is not None
@@ -251,11 +267,33 @@ class NeedsNothing(gp.Guide):
     ("kind", "sentence"),
     [(Narrow, "Narrow.posterior: a run ends in RuntimeError (The size of tensor a"),
      (NotFinite, "NotFinite.posterior: "),
+     (MixesRows, "MixesRows.posterior: at eps_0_1 the rows of a batch depend on each other."),
+     (RandomItself, "RandomItself.posterior: at eps_0_1 the same latent values have another density when asked again."),
+     (WithoutModel, "WithoutModel.__init__: reading guide.model ends in AttributeError"),
      (Idle, "Idle.posterior: none of its parameters has a gradient of the objective."),
      (NeedsNothing, "NeedsNothing.forward: a missing y is accepted; raise ValueError and say what was expected.")],
 )  # fmt: skip
 def test_a_broken_guide_is_told_its_fault(kind: Any, sentence: str) -> None:
     assert fault(gp.testing.check_guide, kind(models.GRAM(SPEC, **SIZE))).startswith(sentence)
+
+
+def test_checks_leave_the_parameter_store_alone() -> None:
+    pyro.clear_param_store()
+    pyro.param("mine", torch.ones(2))
+    for seed in (0, 1):
+        model = models.GRAM(SPEC, seed=seed, **SIZE)
+        gp.testing.check_guide(gp.guides.AmortizedGuide(model))
+        gp.testing.check_model(model)
+    assert list(pyro.get_param_store()) == ["mine"]
+    pyro.clear_param_store()
+
+
+def test_a_class_in_place_of_an_object() -> None:
+    assert fault(gp.testing.check_task, LatinSquare) == (
+        "LatinSquare: expected an object of a subclass of gp.tasks.Task."
+    )
+    assert fault(gp.testing.check_model, models.GRAM).startswith("GRAM: expected an object")
+    assert fault(gp.testing.check_guide, gp.guides.PriorGuide).startswith("PriorGuide: expected an object")
 
 
 # Policies and selectors -----------------------------------------------------------------------------------------------
@@ -296,11 +334,23 @@ class Below:
         return torch.full_like(view.candidates, DROPPED - 1, dtype=torch.long)
 
 
+@dataclass(frozen=True)
+class DropsAll:
+    def __call__(self, view: View) -> Tensor:
+        return torch.full_like(view.candidates, DROPPED, dtype=torch.long)
+
+
+def silent(*given: Any) -> None:
+    return None
+
+
 @pytest.mark.parametrize(
     ("policy", "sentence"),
     [(Never(), "Never.__call__: in none of 24 views does it separate candidates"),
      (Whimsical(), "Whimsical.__call__: it draws from torch's global generator: take view.order."),
      (AcrossRows(), "AcrossRows.__call__: the rows of a batch depend on each other."),
+     (DropsAll(), "DropsAll.__call__: it drops every candidate"),
+     (silent, "silent.__call__: expected labels, found NoneType."),
      (Below(), "Below.__call__: a label is below -1.")],
 )  # fmt: skip
 def test_a_broken_policy_is_told_its_fault(policy: Any, sentence: str) -> None:
@@ -318,7 +368,8 @@ def comparing(task: gp.tasks.Task, x: Tensor, rollouts: gp.Rollouts) -> tuple[Te
 
 @pytest.mark.parametrize(
     ("select", "sentence"),
-    [(beyond, "beyond.__call__: an index is outside 0 .. 0."),
+    [(silent, "silent.__call__: expected (index, score), two tensors."),
+     (beyond, "beyond.__call__: an index is outside 0 .. 0."),
      (comparing, "comparing.__call__: the choice for an input depends on the other inputs.")],
 )  # fmt: skip
 def test_a_broken_selector_is_told_its_fault(select: Any, sentence: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from pathlib import Path
 from time import perf_counter
 from typing import Annotated, Any
 
@@ -85,12 +86,17 @@ def report(
     samples: Samples = 20,
     steps: Annotated[int | None, typer.Option(min=1, help="Supervision steps of a trajectory; the run's.")] = None,
     held_out: Annotated[int, typer.Option(min=1, help="Test inputs behind the pictures, at most.")] = 100,
+    out: Annotated[Path | None, typer.Option(help="Folder of the page; that of the run if not given.")] = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Write a page with the figures and pictures of a run into its folder, as Markdown and HTML."""
+    """Write a page with the figures and pictures of a run into its folder, as Markdown and HTML.
+
+    Weights of the package and of the hub need --out.
+    """
     with answering(as_json) as document:
-        files = [str(path) for path in page(folder, puzzles=held_out, samples=samples, steps=steps, seed=seed)]
+        sizes: dict[str, Any] = {"puzzles": held_out, "samples": samples, "steps": steps}
+        files = [str(path) for path in page(folder, **sizes, seed=seed, out=out)]
         document |= {"folder": str(folder), "files": files}
         if not as_json:
             print(*files, sep="\n")

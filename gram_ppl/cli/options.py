@@ -33,7 +33,7 @@ Relations = Annotated[
 ]
 Out = Annotated[Path, typer.Option(help="Folder for checkpoint, metrics and pictures.")]
 Resume = Annotated[bool, typer.Option(help="Go on with the run in the folder.")]
-Seed = Annotated[int, typer.Option(help="Of weights, data and noise.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of weights, data and noise.")]
 TestSteps = Annotated[
     int | None,
     typer.Option(min=1, help="Supervision steps of a trajectory; as --mode says, else those of the run."),

@@ -26,9 +26,13 @@ def read(task: Task, source: str) -> list[Puzzle]:
         source: a puzzle, the name of a file, or ``-`` for standard input.
 
     Raises:
-        ValueError: a puzzle that is none, with line and column; no puzzle at all; no text.
+        ValueError: a puzzle that is none, with line and column; no puzzle at all; no text; a folder.
     """
-    if source != STDIN and not os.path.isfile(source):
+    if not source.strip():
+        raise ValueError("the puzzle is empty")
+    if source != STDIN and os.path.isdir(source):
+        raise ValueError(f"{source} is a folder: name a file of it")
+    if source != STDIN and not os.path.exists(source):
         try:
             return [Puzzle(source, task.parse(source))]
         except ValueError as error:
@@ -54,7 +58,7 @@ def graph(task: Task, file: Path) -> list[Puzzle]:
     """
     if not task.graphs:
         raise ValueError(f"--graph: inputs of {type(task).__name__} are no graphs")
-    if not file.is_file():
+    if not file.exists():
         raise ValueError(f"--graph: there is no file {file}")
     return read(task, str(file))
 

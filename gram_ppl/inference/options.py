@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from pyro.poutine.messenger import Messenger
 
+from ..runtime.arguments import whole
 from ..runtime.graphs import Backend
 from ..runtime.processes import Shares
 from ..state import Symmetry
@@ -41,8 +42,8 @@ class Options:
         shares: processes that share the trajectories. All of them call, with the same seed, and each gets all.
 
     Raises:
-        ValueError: ``num_samples``, ``steps``, ``chunk``, ``retry`` or ``views`` is less than 1; views without
-            symmetries.
+        ValueError: ``num_samples``, ``steps``, ``chunk``, ``retry`` or ``views`` is no whole number or less than 1;
+            views without symmetries.
     """
 
     num_samples: int = 20
@@ -61,10 +62,8 @@ class Options:
     shares: Shares | None = None
 
     def __post_init__(self) -> None:
-        for name in ("steps", "num_samples", "chunk", "retry", "views"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+        names = ("steps", "num_samples", "chunk", "retry", "views")
+        whole(**{name: getattr(self, name) for name in names})
         if self.views > 1 and self.symmetries is None:
             raise ValueError(f"views={self.views} needs symmetries, and there are none")
 

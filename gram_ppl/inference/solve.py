@@ -15,7 +15,7 @@ from ..state import Answers
 from ..tasks.base import Task
 from .options import depth, first_seed
 from .rollout import checked, rollout, shaped
-from .select import MajorityVote, MostConfident, Selector, Viewing
+from .select import SELECTORS, MajorityVote, MostConfident, Selector, Viewing
 
 
 def generate(model: nn.Module, *, num_samples: int = 100, **options: Any) -> Tensor:
@@ -83,7 +83,7 @@ def solve(
     task: Task,
     x: Tensor,
     *,
-    select: Selector | None = None,
+    select: Selector | str | None = None,
     mode: str | None = None,
     num_samples: int = 20,
     **options: Any,
@@ -97,7 +97,8 @@ def solve(
         model: the program.
         task: its verifier says which answers hold.
         x: inputs, ``[B, L_in]`` or one input ``[L_in]``.
-        select: how to choose among the N; that of the mode, or :class:`gram_ppl.select.MajorityVote`, if not given.
+        select: how to choose among the N, or its name in :data:`gram_ppl.select.SELECTORS`; that of the mode, or
+            :class:`gram_ppl.select.MajorityVote`, if not given.
         mode: ``"accuracy"`` for one right answer, ``"coverage"`` for many different ones (:data:`MODES`); what is
             given besides goes before it.
         num_samples: N.
@@ -105,11 +106,15 @@ def solve(
             :class:`gram_ppl.inference.options.Options`.
 
     Raises:
-        ValueError: an unknown mode, or arguments that :func:`gram_ppl.rollout` refuses.
+        ValueError: an unknown mode or selector, or arguments that :func:`gram_ppl.rollout` refuses.
     """
     if mode is not None:
         options = in_mode(model, mode, options)
         select = select or _presets(model)[mode].select
+    if isinstance(select, str):
+        if select not in SELECTORS:
+            raise ValueError(f"select: expected one of {', '.join(SELECTORS)} or a selector, found {select!r}")
+        select = SELECTORS[select]
     select = select or MajorityVote()
     x = as_tokens("x", x, model)
     x, _ = checked(model, x[None] if x.dim() == 1 else x, {}, read=False)

@@ -9,6 +9,7 @@ from os import PathLike
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+NUMBERS_TOO = ("objective.window",)  # that are true, false or a number
 
 
 def changed(
@@ -66,7 +67,7 @@ def _changed(
     if rest:
         inner = defaults.get(key)
         value = _changed(old, rest, value, inner if isinstance(inner, dict) else {}, (), name)
-    elif not _alike(old, value):
+    elif not (_alike(old, value) or (name in NUMBERS_TOO and type(value) is int)):
         raise ValueError(f"{name}: expected a value like {old!r}, found {value!r}")
     return thing | {key: value} if isinstance(thing, dict) else replace(thing, **{key: value})
 

@@ -141,7 +141,7 @@ class Program(nn.Module, metaclass=Captured):
 
 
 def as_tokens(name: str, given: Any, program: nn.Module) -> Tensor:
-    """A tensor as it is; an array or lists as a tensor on the program's device.
+    """A tensor as it is, several as one; an array or lists as a tensor on the program's device.
 
     Raises:
         ValueError: it is nothing of the kind.
@@ -149,6 +149,8 @@ def as_tokens(name: str, given: Any, program: nn.Module) -> Tensor:
     if isinstance(given, Tensor):
         return given
     try:
+        if isinstance(given, (list, tuple)) and any(isinstance(row, Tensor) for row in given):
+            return torch.stack(tuple(given))
         return torch.as_tensor(given, device=next(program.parameters()).device)
     except (TypeError, ValueError, RuntimeError):
         raise ValueError(f"{name}: expected integer tokens, found {type(given).__name__} of other things.") from None

@@ -15,6 +15,7 @@ from pyro.infer import TraceMeanField_ELBO
 from torch import Tensor, nn
 from torch.distributions import kl_divergence
 
+from ..runtime.arguments import whole
 from ..state import Latent, SegmentInfo
 from .categorical import AsyncCategorical
 from .guide import Guide
@@ -80,8 +81,7 @@ class SegmentELBO(TraceMeanField_ELBO):
         steps: int = 1,
     ) -> None:
         super().__init__()
-        if window is not True and window is not False and window < 1:
-            raise ValueError(f"window must be at least 1 supervision step, got {window}")
+        whole(steps=steps, window=None if isinstance(window, bool) else window)
         self.window = window
         self.every_step = every_step
         self.steps = steps

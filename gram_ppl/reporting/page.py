@@ -11,11 +11,13 @@ from torch import Tensor
 
 from ..evaluation import bounds
 from ..inference.depths import rollouts_by_depth
+from ..runtime.arguments import whole
 from ..state import Batch, Rollouts
 from ..storage import checkpoint
 from ..storage.checkpoint import CheckpointError
 from ..storage.folder import CURVES_FILE, METRICS_FILE, RUN_FILE, STATE_FILE, json_object
 from ..storage.measurement import Measurement
+from ..storage.places import HUB, PRETRAINED, located
 from ..tasks.base import Task
 from ..training.record import History, Record
 from . import pictures
@@ -26,7 +28,13 @@ MOST_SOLUTIONS = 50  # that a landscape of one puzzle is drawn for
 
 
 def page(
-    folder: str | Path, *, puzzles: int = 100, samples: int = 20, steps: int | None = None, seed: int = 0
+    folder: str | Path,
+    *,
+    puzzles: int = 100,
+    samples: int = 20,
+    steps: int | None = None,
+    seed: int = 0,
+    out: str | Path | None = None,
 ) -> list[Path]:
     """Write ``report.md`` and ``report.html`` into a run's folder, and their pictures into ``report/`` in it.
 
@@ -40,6 +48,7 @@ def page(
         samples: trajectories of each.
         steps: supervision steps; if not given those that the run was measured with, or 4·N_sup.
         seed: of the trajectories.
+        out: another folder to write into, which weights of the package or of the hub need.
 
     Returns:
         The two files.
@@ -48,14 +57,15 @@ def page(
         CheckpointError: there is no model in the folder, or a checkpoint is damaged or foreign.
         ValueError: a damaged ``metrics.json`` or ``run.json``, or a number below 1.
     """
-    for name, value in (("puzzles", puzzles), ("samples", samples), ("steps", steps)):
-        if value is not None and value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
-    folder = Path(folder)
+    whole(puzzles=puzzles, samples=samples, steps=steps)
+    if out is None and str(folder).startswith((PRETRAINED, HUB)):
+        raise ValueError(f"{folder}: a report stands in the folder of a run; say out=, a folder for this one")
     model, guide, task = checkpoint.load(folder)
+    folder = located(folder)
+    out = Path(out or folder)
     metrics, settings, history = json_object(folder / METRICS_FILE), json_object(folder / RUN_FILE), _history(folder)
-    (folder / PICTURES).mkdir(exist_ok=True)
-    draw = _Drawing(folder / PICTURES)
+    (out / PICTURES).mkdir(parents=True, exist_ok=True)
+    draw = _Drawing(out / PICTURES)
     steps = steps or Measurement.stored(folder).steps or 4 * model.supervision
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -71,7 +81,7 @@ def page(
             Folded("Settings: the objects of the run and how to build them", [*_settings(folder, model, settings)])
         )
     title = f"{task.title}: {folder.resolve().name}"
-    written = [folder / "report.md", folder / "report.html"]
+    written = [out / "report.md", out / "report.html"]
     for path, text in zip(written, (markdown(title, blocks), html_page(title, blocks)), strict=True):
         path.write_text(text, encoding="utf-8")
     return written

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Collection
+from numbers import Integral
 from os import PathLike, fspath
 from typing import Any
 
@@ -48,3 +49,18 @@ class Captured(type):
         found = {key: plain(value) for key, value in bound.arguments.items() if key not in cls.without}
         made.config = found | made.config
         return made
+
+
+def whole(least: int = 1, /, **numbers: Any) -> None:
+    """See that numbers are whole and not too small; None is none.
+
+    Raises:
+        ValueError: another; it says which.
+    """
+    for name, value in numbers.items():
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, Integral):
+            raise ValueError(f"{name} must be a whole number, got {value!r}")
+        if value < least:
+            raise ValueError(f"{name} must be at least {least}, got {value}")

@@ -17,7 +17,7 @@ class Claims:
     """
 
     def __init__(self, thing: Any) -> None:
-        self.name = thing.__name__ if isinstance(thing, FunctionType) else type(thing).__name__
+        self.name = thing.__name__ if isinstance(thing, (FunctionType, type)) else type(thing).__name__
 
     def __call__(self, holds: bool | Tensor, method: str, sentence: str) -> None:
         """Claim that something holds.
@@ -59,4 +59,4 @@ class Claims:
 
 
 def _named(error: Exception) -> str:
-    return f"{type(error).__name__} ({' '.join(str(error).split())[:200]})"
+    return f"{type(error).__name__} ({' '.join(str(error).split())[:400]})"

@@ -5,8 +5,10 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import pyro
 import torch
 from pyro import poutine
+from torch import Tensor
 
 from ..program.guide import Guide
 from ..program.objective import SegmentELBO
@@ -29,8 +31,13 @@ def check_guide(guide: Guide, objective: Any = None, *, seed: int = 0) -> None:
         AssertionError: a promise is broken; a sentence names method and fault.
     """
     claim, objective = Claims(guide), objective or SegmentELBO()
-    claim(isinstance(guide, Guide), "", "expected a subclass of gp.Guide")
-    model: Any = guide.model
+    claim(isinstance(guide, Guide), "", "expected an object of a subclass of gp.Guide")
+    with pyro.get_param_store().scope():
+        _check(claim, guide, objective, seed)
+
+
+def _check(claim: Claims, guide: Guide, objective: Any, seed: int) -> None:
+    model: Any = claim.runs(lambda: guide.model, "__init__", "reading guide.model")
     x, y = tokens(model.spec, seed)
     if guide.needs_y:
         claim.refuses(lambda: guide(x), "forward", "a missing y")
@@ -50,6 +57,7 @@ def check_guide(guide: Guide, objective: Any = None, *, seed: int = 0) -> None:
                 sentence = f"at {name} the {part} is {found}, and the prior's is {expected}"
                 claim(found == expected, "posterior", sentence)
             claim(site["value"].isfinite().all(), "posterior", f"a value at {name} is not finite")
+        _rows(claim, guide, trace, x, y)
         returned = trace.nodes["_RETURN"]["value"]
         same = returned.keys() == ours.keys() and all(returned[name] is ours[name]["value"] for name in ours)
         claim(same, "forward", "it does not return the values of its sites by name")
@@ -62,3 +70,23 @@ def check_guide(guide: Guide, objective: Any = None, *, seed: int = 0) -> None:
         reached = not weights or any(slope is not None for slope in slopes)
         claim(reached, "posterior", "none of its parameters has a gradient of the objective")
         claim.runs(lambda: copy.deepcopy(objective(model, guide))(x, y), "__init__", "a deep copy")
+
+
+def _rows(claim: Claims, guide: Guide, trace: Any, x: Tensor, y: Tensor) -> None:
+    """At the same values a row's density is the same again, and without the other rows."""
+
+    def scored(rows: slice) -> dict[str, Tensor]:
+        given = trace.copy()
+        for name, site in latent_sites(trace).items():
+            given.nodes[name] = site | {"value": site["value"][rows]}
+        again = poutine.trace(poutine.replay(guide, trace=given)).get_trace(x[rows], y[rows])
+        return {name: site["fn"].log_prob(site["value"]) for name, site in latent_sites(again).items()}
+
+    whole = scored(slice(None))
+    for name, score in scored(slice(None)).items():
+        same = torch.allclose(score, whole[name], rtol=1e-3, atol=1e-3)
+        claim(same, "posterior", f"at {name} the same latent values have another density when asked again")
+    for row in range(len(x)):
+        for name, score in scored(slice(row, row + 1)).items():
+            same = torch.allclose(score[0], whole[name][row], rtol=1e-3, atol=1e-3)
+            claim(same, "posterior", f"at {name} the rows of a batch depend on each other")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pyro
 import torch
 from pyro import poutine
 from torch import Tensor
@@ -49,7 +50,12 @@ def check_model(model: Program, *, seed: int = 0) -> None:
         AssertionError: a promise is broken; a sentence names method and fault.
     """
     claim = Claims(model)
-    claim(isinstance(model, Program), "", "expected a subclass of gp.Program")
+    claim(isinstance(model, Program), "", "expected an object of a subclass of gp.Program")
+    with pyro.get_param_store().scope():
+        _check(claim, model, seed)
+
+
+def _check(claim: Claims, model: Program, seed: int) -> None:
     for name in ("spec", "width", "supervision"):
         claim.runs(getattr, name, "reading it", model, name)
     x, y = tokens(model.spec, seed)

@@ -23,7 +23,8 @@ def check_policy(policy: Policy, *, views: int = 24, seed: int = 0) -> None:
     Raises:
         AssertionError: a promise is broken; a sentence names the fault.
     """
-    claim, generator, decided = Claims(policy), torch.Generator().manual_seed(seed), False
+    claim, generator = Claims(policy), torch.Generator().manual_seed(seed)
+    decided, left = False, False
     for k in range(views):
         candidates = torch.rand(SHAPE, generator=generator) < 0.6
         candidates[..., 0] |= ~candidates.any(-1)
@@ -36,6 +37,7 @@ def check_policy(policy: Policy, *, views: int = 24, seed: int = 0) -> None:
         labels = claim.runs(policy, "__call__", "a view", view)
         drawn = not torch.equal(torch.get_rng_state(), outside)
         claim(not drawn, "__call__", "it draws from torch's global generator: take view.order")
+        claim(isinstance(labels, torch.Tensor), "__call__", f"expected labels, found {type(labels).__name__}")
         good = labels.shape == SHAPE and labels.dtype == torch.int64
         claim(good, "__call__", f"expected labels {list(SHAPE)} int64, found {list(labels.shape)} {labels.dtype}")
         claim((labels >= DROPPED).all(), "__call__", f"a label is below {DROPPED}")
@@ -49,5 +51,7 @@ def check_policy(policy: Policy, *, views: int = 24, seed: int = 0) -> None:
             claim(torch.equal(alone[0], numbers[row]), "__call__", "the rows of a batch depend on each other")
         gone = (numbers == DROPPED) & candidates
         first = torch.where(candidates, numbers, SHAPE[-1]).amin(-1, keepdim=True)
+        left |= bool((candidates & ~gone).any())
         decided |= bool((gone | (candidates & (numbers != first))).any())
     claim(decided, "__call__", f"in none of {views} views does it separate candidates, so that nothing is ever decided")
+    claim(left, "__call__", "it drops every candidate, so that no answer is left")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from ..inference.select import Selector
 from ..state import Rollouts
@@ -29,7 +30,10 @@ def check_selector(select: Selector, task: Task, *, seed: int = 0) -> None:
         merits = torch.rand(3, 4, num, generator=generator)
         steps = torch.randint(1, 4, (4, num), generator=generator)
         out = Rollouts(tokens, -9 * merits[0], steps, merits[1], 3 * merits[2] - 1, merits[0])
-        index, score = claim.runs(select, "__call__", f"{num} answers to each input", task, x, out)
+        found = claim.runs(select, "__call__", f"{num} answers to each input", task, x, out)
+        two = isinstance(found, tuple) and len(found) == 2 and all(isinstance(part, Tensor) for part in found)
+        claim(two, "__call__", "expected (index, score), two tensors")
+        index, score = found
         claim(index.shape == (4,) and index.dtype == torch.int64, "__call__", "expected an index [B] int64")
         claim(((index >= 0) & (index < num)).all(), "__call__", f"an index is outside 0 .. {num - 1}")
         good = score.shape == (4,) and score.is_floating_point() and not score.isnan().any()

@@ -45,6 +45,7 @@ def check_task(task: Task, *, rows: int = 12, free: int = 0, seed: int = 0) -> N
         AssertionError: a promise is broken; a sentence names method and fault.
     """
     claim, generator = Claims(task), torch.Generator().manual_seed(seed)
+    claim(isinstance(task, Task), "", "expected an object of a subclass of gp.tasks.Task")
     _spec(claim, task)
     _arguments(claim, task)
     _held_out(claim, task, free)

@@ -86,6 +86,8 @@ class Sudoku(Task):
     ) -> None:
         if box is None:
             box, clues = ((2, 2), (4, 8)) if clues is None and data is None else ((3, 3), clues)
+        if len(box) != 2:
+            raise ValueError(f"box: expected rows and columns, found {list(box)}.")
         r, c = self.box = box
         if min(box) < 2 or r * c > len(DIGITS):
             raise ValueError(f"box: expected at least 2 rows and 2 columns, and at most 16 cells, found {r} x {c}.")
