@@ -202,7 +202,7 @@ PRESETS: dict[str, dict[str, Preset]] = {
             from_nothing, LogLinear(1.0, 1.0), task={"game": "sudoku", "side": 9},
             model=HARD | {"width": 128, "block": 8, "supervision": 800}, **DECIDING,
             objective={"steps": 8, "window": 8, "every_step": True},
-            fit={"updates": 1200, "batch_size": 64, "lr": 1e-3, "warmup": 100, "decay": 0.9, "final": 0.02, **OWN},
+            fit={"updates": 500, "batch_size": 64, "lr": 1e-3, "warmup": 50, "decay": 0.9, "final": 0.02, **OWN},
             samples=1000, steps=3200,
         ),
         "paper": Preset(
