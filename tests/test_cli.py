@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tomllib
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pyro
@@ -139,6 +141,12 @@ def test_train_never_overwrites_a_run(run: Path) -> None:
         (["sudoku", "--set", "model.widht=3"], "there is no setting 'model.widht'"),
         (["sudoku", "--set", "model.width=wide"], "model.width: expected a value like 64, found 'wide'"),
         (["sudoku", "--set", "width"], "--set: expected NAME=VALUE, found 'width'"),
+        (["sudoku", "--set", "model.width=0"], "width must be at least 1, got 0"),
+        (["sudoku", "--set", "model.supervision=0"], "supervision must be at least 1, got 0"),
+        (["sudoku", "--set", "objective.steps=0"], "steps must be at least 1, got 0"),
+        (["sudoku", "--set", "objective.window=0"], "window must be at least 1, got 0"),
+        (["sudoku", "--set", "model.keep=3"], "model.keep: expected a value like False, found 3"),
+        (["sudoku", "--set", "task.box=[2]"], "box: expected rows and columns, found [2]."),
         (["sudoku", "--set", "task.box=[1, 4]"], "box: expected at least 2 rows"),
         (["arc", "--preset", "cpu"], "task.root is not set"),
         (["sudoku", "--resume"], "there is no run of gram-ppl train to go on with"),
@@ -459,6 +467,8 @@ def test_other_bad_input(task: gp.tasks.Sudoku, program: Callable[[Sampler], str
     assert "'nowhere.txt' is neither a file nor a puzzle: A 4 x 4 puzzle has 16" in refused(
         "solve", folder, "nowhere.txt"
     )
+    assert refused("solve", folder, tmp_path) == f"{tmp_path} is a folder: name a file of it"
+    assert refused("solve", folder, "") == "the puzzle is empty"
     long = refused("solve", folder, "1" * 10_000)
     assert len(long) < 250
     assert "--select: expected one of" in refused("solve", folder, ONE, "--select", "worst")
@@ -468,6 +478,16 @@ def test_other_bad_input(task: gp.tasks.Sudoku, program: Callable[[Sampler], str
         done = call("solve", folder, ONE, option, 0)
         assert (done.exit_code, done.stdout) == (2, "")
         assert option in done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
+def test_solve_reads_a_pipe(task: gp.tasks.Sudoku, program: Callable[[Sampler], str], tmp_path: Path) -> None:
+    folder, pipe = program(Sampler(task)), tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = Thread(target=pipe.write_text, args=(ONE,))
+    writer.start()
+    assert len(answered("solve", folder, pipe)["puzzles"]) == 1
+    writer.join()
 
 
 def test_solve_reads_files_of_other_programs(

@@ -445,6 +445,8 @@ def test_bad_halts(make: Any, message: str) -> None:
         ({"num_samples": 0}, "num_samples must be at least 1, got 0"),
         ({"steps": 0}, "steps must be at least 1, got 0"),
         ({"retry": 0}, "retry must be at least 1, got 0"),
+        ({"steps": 1.5}, "steps must be a whole number, got 1.5"),
+        ({"num_samples": True}, "num_samples must be a whole number, got True"),
         ({"x": X[0]}, r"x: expected integer tokens of shape \[B, 6\], found torch.int64 of \[6\]"),
     ],
 )

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 import gram_ppl as gp
+from gram_ppl.cli import app
 from gram_ppl.reporting import tables as report
 from gram_ppl.reporting.verdict import verdict
 from gram_ppl.storage.checkpoint import CheckpointError
@@ -162,3 +164,13 @@ def test_verdict(metrics: dict[str, float], said: str) -> None:
 def test_pictures_have_no_verifier() -> None:
     task = gp.tasks.BinarizedMNIST(size=8, num_test=2)
     assert "No verifier" in verdict(gp.models.GRAM(task.spec, width=8), task, {"accuracy": 1.0}, [])
+
+
+def test_weights_of_the_package_are_reported_elsewhere(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["report", "pretrained:sudoku4"])
+    assert done.exit_code == 2
+    assert "a report stands in the folder of a run" in done.stderr
+    files = report.page("pretrained:sudoku4", puzzles=2, samples=2, steps=2, out=tmp_path / "page")
+    assert [path.parent for path in files] == [tmp_path / "page"] * 2
+    assert files[0].read_text(encoding="utf-8").startswith("# 4×4 Sudoku: sudoku4")
+    assert "](report/" in files[0].read_text(encoding="utf-8")

@@ -124,6 +124,23 @@ def test_list_names_them_all() -> None:
     assert all(name in call("list").stdout for name in NAMES)
 
 
+def test_the_full_name_will_do() -> None:
+    assert gp.pretrained("pretrained:sudoku4").options == gp.pretrained("sudoku4").options
+
+
+def test_several_puzzles_and_a_selector_by_name() -> None:
+    model, _, task, options = gp.pretrained("sudoku4")
+    rows: Any = [task.parse(PUZZLE), task.parse("12.. 34.. 2143 4321")]
+    brief = options | {"num_samples": 4, "seed": 0}
+    found = gp.solve(model, task, rows, **brief, select="vote")
+    same = gp.solve(model, task, torch.stack(rows), **brief, select=gp.select.MajorityVote())
+    assert torch.equal(found.tokens, same.tokens)
+    with pytest.raises(ValueError, match="select: expected one of first, vote"):
+        gp.solve(model, task, rows, select="worst")
+    with pytest.raises(ValueError, match=r"expected the spec of a task, found Sudoku: is it task\.spec\?"):
+        gp.models.GRAM(task)
+
+
 def test_what_there_is_not() -> None:
     with pytest.raises(ValueError, match=r"pretrained:chess: there are no such weights; there are .*sudoku4"):
         gp.pretrained("chess")
