@@ -38,7 +38,9 @@ def train(
     updates: Updates = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run; runs/TASK if not given.")] = None,
     resume: Resume = False,
-    seed: Annotated[int | None, typer.Option(help="Of weights, data and noise; 0 if not given.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=2**63 - 1, help="Of weights, data and noise; 0 if not given.")
+    ] = None,
     change: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="Another value for a setting of the preset; repeat."),
