@@ -133,7 +133,7 @@ def work(given: argparse.Namespace) -> int:
     changes = {"task.data": str(given.extreme), "task.num_test": given.held_out} | parsed(given.set)
     preset = presets.get("sudoku", given.preset, changes)
     task, model, guide, objective, fit = presets.build(preset, seed=given.seed)
-    if given.start:
+    if given.start and not (given.out / STATE_FILE).exists():
         begin_from(given.start, model, guide)
     try:
         with at_most(given.minutes):

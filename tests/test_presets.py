@@ -102,6 +102,8 @@ def test_a_task_that_needs_data_says_so() -> None:
 
 def test_an_impossible_setting_is_a_value_error() -> None:
     with pytest.raises(ValueError, match="does not fit"):
+        presets.build(presets.get("queens", "gram", {"task.removed": 3}))
+    with pytest.raises(ValueError, match="hidden must be a whole number, got 'wide'"):
         presets.build(presets.get("sudoku", "gram", {"model.hidden": "wide", **SMALL["sudoku"]}))
 
 

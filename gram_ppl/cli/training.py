@@ -74,7 +74,8 @@ def train(
         tracking.options(asked.get("tracker"), folder)
         seed = asked["seed"] or 0
         parts = presets.build(made, seed=seed)
-        if asked.get("start"):
+        resume = resume and (folder / STATE_FILE).exists()
+        if asked.get("start") and not resume:
             begin_from(asked["start"], parts.model, parts.guide)
         how = Measurement.of(made)
         with locked(folder):
@@ -84,7 +85,7 @@ def train(
                 made.write(folder, **asked)
             history = fit(
                 parts.model, parts.guide, parts.task, objective=parts.objective, **parts.fit, out=folder,
-                resume=resume and (folder / STATE_FILE).exists(), seed=seed, progress=not as_json,
+                resume=resume, seed=seed, progress=not as_json,
                 tracker=asked.get("tracker"),
             )  # fmt: skip
         x = parts.task.inputs("test")[: made.held_out]
