@@ -32,7 +32,7 @@ from gram_ppl.storage.card import TEXT_FILE, Card
 from gram_ppl.storage.checkpoint import MODEL_FILE, begin_from, read
 from gram_ppl.storage.folder import RUN_FILE, STATE_FILE
 from gram_ppl.storage.measurement import Measurement
-from gram_ppl.storage.places import PRETRAINED, WEIGHTS, names
+from gram_ppl.storage.places import WEIGHTS, names
 from gram_ppl.tasks.base import Task
 from gram_ppl.training import flops
 
@@ -71,7 +71,6 @@ class Recipe:
         task, preset, settings: of ``gram-ppl train``.
         about, data, limits: for its card.
         start: weights that training begins with.
-        longer: settings with which ``--longer`` trains further the weights that are there; adds to their card.
         data_setting: which setting of the task names a file of data, from ``--data``.
         small: the task that is kept, from the one of training and the folder.
         measured: other settings when it is measured and used, of the model those that no weight depends on.
@@ -84,7 +83,6 @@ class Recipe:
     preset: str = presets.default()
     settings: dict[str, Any] = field(default_factory=dict)
     start: str | None = None
-    longer: dict[str, Any] | None = None
     data_setting: str | None = None
     small: Callable[[Any, Path], Task] = _as_it_was
     measured: dict[str, Any] = field(default_factory=dict)
@@ -109,7 +107,6 @@ RECIPES = {
         "budget; it says so",
         preset="extreme",
         settings={"fit.updates": 8000, "model.width": 128, "fit.compile": True},
-        longer={"fit.updates": 2500, "fit.lr": 1.5e-3, "fit.warmup": 100, "model.threshold": 0.8},
         data_setting="task.data", small=_held_out_rows,
         measured={"model.threshold": 0.8},
     ),
@@ -160,11 +157,8 @@ def commit() -> str:
     return done.stdout.strip() or "an unknown commit"
 
 
-def pack(recipe: Recipe, run: Path, data: str | None, out: Path, before: Card | None = None) -> str:
-    """Measure a finished run; write its weights, its card and how it is measured. Returns the card's text.
-
-    The card counts what was spent on the weights that the run began with too, as the card ``before`` tells.
-    """
+def pack(recipe: Recipe, run: Path, data: str | None, out: Path) -> str:
+    """Measure a finished run; write its weights, its card and how it is measured. Returns the card's text."""
     document = read(run / STATE_FILE)[1]
     preset = presets.get(recipe.task, recipe.preset, settings(recipe, data) | recipe.measured)
     parts = _with_weights(preset, run)
@@ -183,9 +177,6 @@ def pack(recipe: Recipe, run: Path, data: str | None, out: Path, before: Card | 
         parameters=sum(weights.numel() for weights in parts.model.parameters()), figures=figures, limits=recipe.limits,
         sha256="",
     )  # fmt: skip
-    if before is not None:
-        sums = {name: getattr(card, name) + getattr(before, name) for name in ("updates", "flops", "seconds")}
-        card = replace(card, command=f"{before.command}; {card.command}", **sums)
     gp.save(out, parts.model, parts.guide, task, card=card)
     return (out / TEXT_FILE).read_text(encoding="utf-8")
 
@@ -239,7 +230,6 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--data", help="file or folder of training data, for those that need one")
     parser.add_argument("--run", type=Path, help="folder of the run; runs/pretrained/NAME if not given")
     parser.add_argument("--out", type=Path, help="where the weights go; into the library if not given")
-    parser.add_argument("--longer", action="store_true", help="train the weights that are there further")
     parser.add_argument("--again", action="store_true", help="measure the weights that are there, train nothing")
     given = parser.parse_args(arguments)
     out = given.out or WEIGHTS / given.name
@@ -247,19 +237,12 @@ def main(arguments: list[str] | None = None) -> None:
         print(again(given.name, out))
         publish(given.out)
         return
-    recipe, before, suffix = RECIPES[given.name], None, ""
-    if given.longer:
-        if recipe.longer is None:
-            parser.error(f"there is no recipe to train {given.name} further")
-        before, suffix = Card.read(out), "-longer"
-        start = str(out) if given.out else f"{PRETRAINED}{given.name}"
-        recipe = replace(recipe, settings=recipe.settings | recipe.longer, start=start)
-    run = given.run or Path("runs/pretrained") / f"{given.name}{suffix}"
+    recipe, run = RECIPES[given.name], given.run or Path("runs/pretrained") / given.name
     if not (run / MODEL_FILE).exists():
         words = [*command(recipe, given.data), "--out", str(run)]
         words += ["--resume"] if (run / STATE_FILE).exists() else []
         subprocess.run([sys.executable, "-m", "gram_ppl.cli", *words], check=True)
-    print(pack(recipe, run, given.data, out, before))
+    print(pack(recipe, run, given.data, out))
     publish(given.out)
 
 
