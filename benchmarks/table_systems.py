@@ -179,7 +179,7 @@ LAST_WEIGHTS: dict[str, Any] = {"evaluations": 0}
 RECURSION = ("layers", "low_steps", "transitions", "supervision")
 DECIDING: dict[str, Any] = {"block": 4, "transitions": 1, "supervision": 64, "anew": True}
 DECIDED: dict[str, Any] = {**WHOLE, "steps": 256}  # the budget of a trajectory; it ends with its answer
-TURNED: dict[str, Any] = DECIDED | {"symmetric": True, "views": 4, "temperature": 1.2}  # as colouring's preset has it
+TURNED: dict[str, Any] = DECIDED | {"symmetric": True, "views": 4}
 LATER = gp.OwnStates(rise=(0.3, 0.8), temperature=1.3)
 OWN: dict[str, Any] = {"lr": 2e-3, "evaluations": 0, "own_states": LATER}
 BRIEF: dict[str, Any] = OWN | {"own_states": replace(LATER, linger=False)}
