@@ -81,8 +81,8 @@ def train(
         with locked(folder):
             if not resume:
                 _fresh(folder, asked)  # again: another process may have been here in between
-            if main_process() and not (folder / STATE_FILE).exists():
-                made.write(folder, **asked)
+                if main_process():
+                    made.write(folder, **asked)
             history = fit(
                 parts.model, parts.guide, parts.task, objective=parts.objective, **parts.fit, out=folder,
                 resume=resume, seed=seed, progress=not as_json,

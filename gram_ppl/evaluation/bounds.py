@@ -28,6 +28,7 @@ from torch import Tensor
 from ..program.model import Program
 from ..program.objective import SegmentELBO, analytic_kl
 from ..program.poutine import Record
+from ..runtime.arguments import whole
 from ..runtime.precision import VALIDATIONS
 
 LEAST_WEIGHTS = 100  # fewer say nothing about a tail
@@ -246,9 +247,7 @@ def _fold(
     chunk: int | None = None,
 ) -> Tensor:
     """``value(x, y)``, ``[..., rows]``, of K particles of each example, a chunk of rows at a time: ``[..., K, B]``."""
-    for name, number in (("num_particles", num_particles), ("steps", steps), ("chunk", chunk)):
-        if number is not None and number < 1:
-            raise ValueError(f"{name} must be at least 1, got {number}")
+    whole(num_particles=num_particles, steps=steps, chunk=chunk)
     program: Any = poutine.unwrap(model)
     if isinstance(program, Program):
         x, y, _ = program.given(x, y, read=True)  # type: ignore[assignment]

@@ -12,6 +12,7 @@ from torch import Tensor
 from ..evaluation.calibration import calibration
 from ..heads import FirstToken, Heads, MeanToken, attach
 from ..inference.rollout import trajectories
+from ..runtime.arguments import whole
 from ..tasks.base import Task
 
 
@@ -116,9 +117,7 @@ def fit_heads(
     Raises:
         ValueError: ``updates``, ``batch_size`` or ``puzzles`` is less than 1.
     """
-    for name, value in (("updates", updates), ("batch_size", batch_size), ("puzzles", puzzles)):
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
+    whole(updates=updates, batch_size=batch_size, puzzles=puzzles)
     device = next(model.parameters()).device
     model.heads = None
     trainer = HeadTrainer(model, task, steps=steps, num_samples=num_samples, lr=lr, pool=pool, seed=seed)
