@@ -114,7 +114,7 @@ RECIPES = {
     "queens10": Recipe(
         "queens", "10 queens from some that are given: all completions", MADE, "boards of 10 × 10 only",
         settings={"task.n": 10, "model.width": 96, "fit.updates": 24_000, "held_out": 500},
-        measured={"steps": 1024, "model.certain": 0.001, "views": 8},
+        measured={"steps": 2048, "model.certain": 0.001, "views": 8},
     ),
     "coloring8": Recipe(
         "coloring", "graphs of 8 nodes in 3 colours: all colourings", MADE,
@@ -123,7 +123,7 @@ RECIPES = {
     "coloring10": Recipe(
         "coloring", "graphs of 10 nodes in 3 colours: all colourings", MADE,
         "10 nodes, 3 colours; trained on graphs with half of the edges",
-        settings={"task.n": 10, "fit.updates": 4000, "held_out": 192}, small=_few_graphs,
+        settings={"task.n": 10, "task.num_train": 13_465, "task.num_test": 192, "fit.updates": 8000}, small=_few_graphs,
     ),
     "grids4": Recipe(
         "unconditional", "whole 4×4 Sudoku grids from nothing", "all 288 grids", "a generator: it takes no puzzle",

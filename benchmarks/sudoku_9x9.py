@@ -37,12 +37,14 @@ PUBLISHED = ((512_000, 0.856), (1_024_000, 0.993), (2_048_000, 0.9996))
 ROUNDS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000)
 
 
-def answered(model: Any, task: Any, x: Tensor, chains: int, rounds: int, seed: int) -> dict[str, Any]:
+def answered(
+    model: Any, task: Any, x: Tensor, chains: int, rounds: int, views: int, seed: int, doubt: float
+) -> dict[str, Any]:
     """How many puzzles are answered rightly, wrongly and not at all, with what, and after how many decisions."""
-    start = time.perf_counter()
+    start, model.threshold = time.perf_counter(), doubt
     found = gp.solve(
         model, task, x, num_samples=chains, steps=rounds * model.block, first_answer=True, symmetries=task.symmetries,
-        seed=seed,
+        views=views, seed=seed,
     )  # fmt: skip
     out = found.rollouts
     assert out.answered is not None
@@ -110,6 +112,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--result", type=Path, default=Path("benchmarks/results/sudoku_9x9.json"))
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the preset")
     parser.add_argument("--start", help="a run's folder or pretrained:NAME, of the same sizes, to begin with")
+    parser.add_argument("--doubt", type=float, help="that sends a trajectory back at the test, if not that of training")
     parser.add_argument("--minutes", type=float, default=0.0, help="stop training after so many; 0 doesn't")
     numbers = {
         "held-out": 200,
@@ -117,6 +120,7 @@ def main(arguments: list[str] | None = None) -> int:
         "rounds": 200,
         "keep-every": 1000,
         "on-the-way": 50,
+        "views": 1,
         "threads": 2,
         "seed": 0,
     }
@@ -144,7 +148,8 @@ def work(given: argparse.Namespace) -> int:
     except TimeUp:
         print(f"the state is in {given.out / STATE_FILE}; the same command goes on")
         return NOT_FINISHED
-    limits = {"chains": given.chains, "rounds": given.rounds, "seed": given.seed}
+    limits = {"chains": given.chains, "rounds": given.rounds, "views": given.views, "seed": given.seed}
+    limits["doubt"] = model.threshold if given.doubt is None else given.doubt
     x = task.inputs("test")
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     result: dict[str, Any] = {"device": device, "threads": given.threads, "settings": given.set, **limits}

@@ -36,7 +36,9 @@ def main(
     extreme: Annotated[Path, typer.Option(help="Sudoku-Extreme CSV.")],
     seventeen: Annotated[Path, typer.Option(help="CSV of 17-clue puzzles.")],
     out: Annotated[Path, typer.Option(help="Run folder.")] = Path("runs/sudoku_9x9"),
-    result: Annotated[Path, typer.Option(help="JSON with the figures.")] = Path("benchmarks/results/sudoku_9x9.json"),
+    result: Annotated[Path, typer.Option(help="JSON with the figures.")] = Path(
+        "benchmarks/results/sudoku_9x9_gaussian.json"
+    ),
     updates: Annotated[int, typer.Option(help="Training segments.")] = 24_000,
     batch_size: Annotated[int, typer.Option(help="Rows in flight.")] = 32,
     supervision: Annotated[int, typer.Option(help="N_sup in training.")] = 8,

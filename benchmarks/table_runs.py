@@ -22,9 +22,11 @@ from gram_ppl.inference.select import SELECTORS
 from gram_ppl.presets.preset import Preset
 from gram_ppl.runtime import precision
 from gram_ppl.storage import checkpoint
+from gram_ppl.storage.card import Card
 from gram_ppl.storage.checkpoint import MODEL_FILE
 from gram_ppl.storage.folder import STATE_FILE
 from gram_ppl.storage.measurement import Measurement
+from gram_ppl.storage.places import WEIGHTS
 from gram_ppl.tasks.base import Task
 from gram_ppl.training import flops
 
@@ -43,6 +45,7 @@ class Run:
         seed: of data, weights and noise.
         teraflop: budget of training, in 10¹² floating-point operations of matrix products as torch counts them; None
             for the preset's own number of updates.
+        packaged: name of the package's weights that are measured in place of a training.
     """
 
     root: Path
@@ -51,6 +54,7 @@ class Run:
     system: str
     seed: int
     teraflop: float | None = None
+    packaged: str | None = None
 
     @property
     def key(self) -> Key:
@@ -86,6 +90,8 @@ def perform(run: Run, threads: int = 1) -> Path:
     torch.set_num_threads(threads)
     if run.metrics() is not None:
         return run.folder
+    if run.packaged is not None:
+        return _packaged(run, run.packaged)
     system, preset = SYSTEMS[run.system], run.preset
     task = preset.world(**{"seed": run.seed} | preset.task)
     made = system.make(preset, task, run.seed)
@@ -97,8 +103,23 @@ def perform(run: Run, threads: int = 1) -> Path:
     made.model.to(_where())
     seconds = checkpoint.read(run.weights / STATE_FILE)[1]["seconds"]
     start = time.perf_counter()
-    metrics = judge(made.model, task, preset, system, run.seed)
+    metrics = judge(made.model, task, preset, system, run.seed, cache=run.root / "features")
     metrics |= {"train_seconds": seconds, "test_seconds": time.perf_counter() - start}
+    _write(run.folder / METRICS_FILE, metrics)
+    return run.folder
+
+
+def _packaged(run: Run, name: str) -> Path:
+    """Measure weights of the package as their card does, on the column's inputs."""
+    model, guide, task, options = gp.pretrained(name)
+    card = Card.read(WEIGHTS / name)
+    assert card is not None
+    start = time.perf_counter()
+    x = task.inputs("test")[: run.preset.held_out]
+    metrics = gp.metrics.evaluate(model.to(_where()), task, x=x, **options, seed=run.seed)
+    metrics |= {"train_seconds": card.seconds, "test_seconds": time.perf_counter() - start}
+    config = _described(run, model, guide, task) | {"updates": card.updates, "weights": name, "commit": card.version}
+    _write(run.folder / CONFIG_FILE, config)
     _write(run.folder / METRICS_FILE, metrics)
     return run.folder
 
@@ -115,24 +136,35 @@ def _config(run: Run, made: Made, task: Task) -> dict[str, Any]:
         updates = json.loads(trained.read_text(encoding="utf-8"))["updates"]
     if run.teraflop is not None and SYSTEMS[run.system].weights is None:
         updates = max(1, int(1e12 * run.teraflop / _flops_an_update(run, task)))
-    config = {
+    config = _described(run, made.model, made.guide, task) | {"updates": updates}
+    _write(path, config)
+    return config
+
+
+def _described(run: Run, model: Any, guide: torch.nn.Module, task: Task) -> dict[str, Any]:
+    """Which run it is, of what, and where."""
+    return {
         "system": run.system,
         "column": run.column,
         "seed": run.seed,
         "teraflop": run.teraflop,
-        "updates": updates,
-        "parameters": sum(weights.numel() for weights in made.model.parameters()),
-        "guide_parameters": sum(weights.numel() for weights in made.guide.parameters()),
-        "model": checkpoint.describe(made.model),
-        "task": checkpoint.describe(task),
+        "parameters": sum(weights.numel() for weights in model.parameters()),
+        "guide_parameters": sum(weights.numel() for weights in guide.parameters()),
+        "model": checkpoint.describe(model),
+        "task": _without_places(checkpoint.describe(task)),
         "commit": _commit(),
         "device": _device(),
         "precision": "bf16" if precision.use_bf16(_where()) else "float32",
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }
-    _write(path, config)
-    return config
+
+
+def _without_places(description: Any) -> Any:
+    """Of a folder the name: where it lies says nothing elsewhere."""
+    if isinstance(description, dict):
+        return {key: _without_places(value) for key, value in description.items()}
+    return Path(description).name if isinstance(description, str) and Path(description).is_absolute() else description
 
 
 def _arguments(run: Run, **changes: Any) -> dict[str, Any]:
@@ -161,8 +193,10 @@ def _flops_an_update(run: Run, task: Task) -> int:
     return flops.count(made.objective(made.model, made.guide), x, y, latent, torch.zeros(1, dtype=torch.int64))
 
 
-def judge(model: Any, task: Task, preset: Preset, system: System, seed: int) -> dict[str, Any]:
-    """What a trained model is worth, on the column's test."""
+def judge(
+    model: Any, task: Task, preset: Preset, system: System, seed: int, cache: Path | None = None
+) -> dict[str, Any]:
+    """What a trained model is worth, on the column's test; nets that judge pictures are kept in ``cache``."""
     x, select = task.inputs("test")[: preset.held_out], SELECTORS[system.test.get("select", "vote")]
     if x.shape[1]:
         return gp.metrics.evaluate(model, task, x=x, select=select, **rolled_out(preset, system, task), seed=seed)
@@ -171,7 +205,7 @@ def judge(model: Any, task: Task, preset: Preset, system: System, seed: int) -> 
     found = measure(model, task, x, replace(Measurement.of(preset), steps=steps), seed=seed)
     if isinstance(task, gp.tasks.BinarizedMNIST):
         made = gp.generate(model, num_samples=preset.samples, steps=steps, seed=seed).cpu()
-        found |= _quality(task, made, seed)
+        found |= _quality(task, made, cache)
     return found
 
 
@@ -183,9 +217,10 @@ def rolled_out(preset: Preset, system: System, task: Task) -> dict[str, Any]:
     return {"num_samples": how.samples} | how.options(task) | others
 
 
-def _quality(task: gp.tasks.BinarizedMNIST, made: Tensor, seed: int) -> dict[str, Any]:
+def _quality(task: gp.tasks.BinarizedMNIST, made: Tensor, cache: Path | None) -> dict[str, Any]:
+    """By one net for all runs on the same pictures."""
     train, labels = task.pictures(task.answers("train")), task.labels("train")
-    net = features.train_features(train, labels, seed=seed)
+    net = features.train_features(train, labels, cache=cache)
     return features.picture_quality(net, task.pictures(made), task.pictures(task.answers("test")))
 
 

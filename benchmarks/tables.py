@@ -2,6 +2,7 @@
 
     python benchmarks/tables.py 1 --scale cpu --seeds 3
     python benchmarks/tables.py 1 --scale laptop
+    python benchmarks/tables.py 2 --data mnist=FOLDER
 
 Each run is a folder with config, commit, device, checkpoint and metrics, below ``--out``; what is finished is not run
 again, and what was interrupted goes on. The table is made from the folders, into ``benchmarks/results/`` and into
@@ -13,9 +14,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -44,12 +45,16 @@ class Column:
         title: as the table says it.
         preset: task, backbone, rates and test.
         metrics: what the table shows.
+        packaged: by the name of a system, the weights of the package that its row shows, on the same inputs.
+        data: the setting that says where its files are, for a column of real data.
     """
 
     name: str
     title: str
     preset: Preset
     metrics: tuple[str, ...]
+    packaged: Mapping[str, str] = field(default_factory=dict)
+    data: str | None = None
 
 
 @dataclass(frozen=True)
@@ -93,7 +98,11 @@ GRIDS = Column(
     "grids4", "4×4 grids from nothing", presets.get("unconditional", "gram"),
     ("accuracy", "distinct", "network_calls", "seconds", *COST),
 )  # fmt: skip
-DIGITS = Column("digits", "drawn digits", presets.get("mnist", "quick"), ("fid", "inception_score", *COST))
+DIGITS = Column(
+    "mnist", "binarized MNIST, 1,000 pictures, features of our LeNet on MNIST",
+    presets.get("mnist", "quick", {"samples": 1000}), ("fid", "inception_score", "network_calls", *COST),
+    data="task.root",
+)  # fmt: skip
 UNIQUE = Column(
     "sudoku6", "6×6 Sudoku, one solution",
     _every_step(presets.get("sudoku", "gram", {"task.box": [2, 3], "task.clues": [12, 24], "task.held_clues": [14, 14],
@@ -106,18 +115,21 @@ LONG_AND_NOISY: dict[str, Any] = {"steps": 128, "temperature": 1.3}
 NOISY_FIRST: dict[str, Any] = {"steps": 48, "temperature": Anneal(2.0, 1.0, 48)}
 LONG = {"model.width": 96, "fit.evaluations": 12}
 LAPTOP = tuple(
-    Column(name, title, replace(presets.get(task, "gram", LONG | changes), held_out=held_out, **test), metrics)
-    for name, title, task, changes, held_out, test, metrics in (
-        ("queens8", "8 queens", "queens", {"fit.updates": 38_000, "fit.lr": 0.0015}, 772, UNTIL_CONFIDENT,
+    Column(
+        name, title, replace(presets.get(task, "gram", LONG | changes), held_out=held_out, **test), metrics,
+        {"GRAM, deciding": weights},
+    )
+    for name, weights, title, task, changes, held_out, test, metrics in (
+        ("queens8", "queens8", "8 queens", "queens", {"fit.updates": 38_000, "fit.lr": 0.0015}, 772, UNTIL_CONFIDENT,
          SEVERAL + COST),
-        ("colouring8", "colouring, 8 nodes", "coloring",
+        ("colouring8", "coloring8", "colouring, 8 nodes", "coloring",
          {"fit.updates": 30_000, "fit.scheduled_sampling": 0.5}, 255, NOISY_FIRST,
          (*SEVERAL[:3], "conflicts", "selected_conflicts", *COST)),
-        ("colouring10", "colouring, 10 nodes", "coloring",
+        ("colouring10", "coloring10", "colouring, 10 nodes", "coloring",
          {"fit.updates": 24_000, "fit.scheduled_sampling": 0.5, "task.n": 10, "task.num_train": 13_465,
           "task.num_test": 192}, 192, LONG_AND_NOISY,
          (*SEVERAL[:3], "conflicts", "selected_conflicts", *COST)),
-        ("queens10", "10 queens", "queens",
+        ("queens10", "queens10", "10 queens", "queens",
          {"fit.updates": 30_000, "fit.lr": 0.0015, "fit.compile": True, "fit.scheduled_sampling": 0.5,
           "beta.first": 5.0, "model.supervision": 16, "task.n": 10}, 500,
          UNTIL_CONFIDENT, SEVERAL + COST),
@@ -144,7 +156,9 @@ TABLES: dict[tuple[str, str], Table] = {
         "Several solutions (table 1)", (*DETERMINISTIC, *TRM_AT_TEST_TIME, *GENERATIVE, "GRAM", "GRAM, deciding"),
         (SUDOKU, QUEENS, COLOURING), 1.5,
     ),
-    ("1", "laptop"): Table("Several solutions, the paper's protocol (table 1)", ("GRAM",), LAPTOP, None),
+    ("1", "laptop"): Table(
+        "Several solutions, the paper's protocol (table 1)", ("GRAM", "GRAM, deciding"), LAPTOP, None
+    ),
     ("2", "cpu"): Table(
         "Pictures from nothing (table 2)", ("no guidance", "VAE", "MDLM", "D3PM, uniform", "GRAM"), (DIGITS,), 5
     ),
@@ -165,16 +179,24 @@ TABLES: dict[tuple[str, str], Table] = {
 }  # fmt: skip
 
 
+def with_data(column: Column, path: str | None) -> Column:
+    """The column with its files there."""
+    if column.data is None or path is None:
+        return column
+    return replace(column, preset=column.preset.changed({column.data: path}))
+
+
 def runs_of(table: Table, root: Path, seeds: int, teraflop: float | None) -> list[Run]:
     """Every run of a table, seed by seed; those that use another's weights come after it."""
     names = [*table.systems, *(SYSTEMS[name].weights for name in table.systems)]
     systems = [name for name in dict.fromkeys(names) if name is not None]
     systems.sort(key=lambda name: SYSTEMS[name].weights is not None)
     return [
-        Run(root, column.name, column.preset, system, seed, teraflop)
+        Run(root, column.name, column.preset, system, seed, teraflop, column.packaged.get(system))
         for seed in range(seeds)
         for system in systems
         for column in table.columns
+        if seed == 0 or system not in column.packaged
     ]
 
 
@@ -234,6 +256,9 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2, help="runs side by side, a thread each")
     parser.add_argument("--system", action="append", help="only this row; repeat")
     parser.add_argument("--column", action="append", help="only this column, by the name of its folder; repeat")
+    parser.add_argument(
+        "--data", action="append", default=[], metavar="COLUMN=PATH", help="files of a column of real data; repeat"
+    )
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "tables", help="folder of the runs")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the tables")
     parser.add_argument("--document", type=Path, default=DOCUMENT, help="file that shows them")
@@ -250,11 +275,19 @@ def main() -> None:
         if unknown := set(asked or ()) - set(known):
             parser.error(f"there is no {kind} {unknown.pop()!r} in this table: expected one of {', '.join(known)}")
     teraflop = args.teraflop or table.teraflop
+    files = dict(one.partition("=")[::2] for one in args.data)
+    if unknown := files.keys() - {column.name for column in table.columns if column.data}:
+        parser.error(f"--data: no column {unknown.pop()!r} of this table has files")
+    table = replace(table, columns=tuple(with_data(column, files.get(column.name)) for column in table.columns))
     runs = runs_of(table, args.out / args.scale, args.seeds, teraflop)
     chosen = [run for run in runs if run.system in (args.system or [run.system])]
     chosen = [run for run in chosen if run.column in (args.column or [run.column])]
     records = {} if args.again else table_text.written(args.results, f"table {args.table} {args.scale}")
     done = {key for key, record in records.items() if record.get("teraflop") == teraflop}
+    missing = {column.name for column in table.columns if column.data} - files.keys()
+    for run in () if args.collect else chosen:
+        if run.column in missing and run.key not in done and run.metrics() is None:
+            parser.error(f"--data {run.column}=PATH must say where its files are")
     failed = [] if args.collect else carry_out(chosen, args.jobs, done)
     if args.table == FIGURE:
         print(figure_text.write(args.scale, table, runs, args.results, args.document))

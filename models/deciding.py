@@ -53,7 +53,8 @@ class Deciding(GRAM):
         options: all other arguments of :class:`gram_ppl.models.GRAM`.
 
     Raises:
-        ValueError: an encoder without a latent token for each output token, or N_sup that is no multiple of ``block``.
+        ValueError: an encoder without a latent token for each output token, N_sup that is no multiple of ``block``, or
+            a threshold that is no probability.
     """
 
     leaves: Tensor  # [V_in or 1, V] bool
@@ -75,6 +76,9 @@ class Deciding(GRAM):
     ) -> None:
         self.policy, self.block, self.anew, self.threshold = policy, block, anew, threshold
         self.certain = threshold if certain is None else certain
+        for name, value in (("threshold", self.threshold), ("certain", self.certain)):
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name} must be a probability, got {value}")
         self._heads = {"keep": keep, "contradiction": contradiction}
         super().__init__(spec, noise=noise, **options)
         self.title = "GRAM that decides"

@@ -166,6 +166,9 @@ def test_hard_sudoku_stops_goes_on_and_is_measured(tmp_path: Path) -> None:
         assert part["right"] + part["wrong"] + part["unanswered"] == part["puzzles"] == 4
         assert part["course"][-1][1] == 4 - part["unanswered"]
         assert part["course"][-1][2] == part["right"]
+    assert sudoku_9x9.main([*options, "--doubt", "0"]) == 0  # every trajectory begins again at once
+    found = json.loads(result.read_text())
+    assert (found["doubt"], found["Sudoku-Extreme"]["unanswered"], found["17 clues"]["unanswered"]) == (0, 4, 4)
 
 
 def test_lattice_symmetries_keep_grids_and_go_back() -> None:

@@ -343,6 +343,8 @@ def test_file_of_a_deciding_model(tmp_path: Path) -> None:
     [
         ({"block": 3, "supervision": 8}, "multiple of block=3"),
         ({"block": 0, "supervision": 8}, "multiple of block=0"),
+        ({"threshold": 1.5}, "threshold must be a probability, got 1.5"),
+        ({"certain": -0.1}, "certain must be a probability, got -0.1"),
     ],
 )
 def test_numbers_that_make_no_sense(options: dict[str, Any], message: str) -> None:

@@ -203,6 +203,15 @@ def test_empty_refuses_a_latent_site() -> None:
         gp.SegmentELBO()(model, Empty(model))(X, Y)
 
 
+@pytest.mark.parametrize("name", CLASSES)
+def test_the_guide_of_another_model_is_a_clear_error(name: str) -> None:
+    (_, guide), (model, _) = build(name), build(name)
+    with pytest.raises(ValueError, match="was made for another model"):
+        gp.SegmentELBO()(model, guide)(X, Y)
+    with pytest.raises(ValueError, match="was made for another model"):
+        gp.bounds.elbo(model, guide, X, Y, num_particles=2)
+
+
 def test_a_guide_must_define_its_posterior() -> None:
     class Nothing(gp.Guide):
         pass

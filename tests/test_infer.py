@@ -447,6 +447,9 @@ def test_bad_halts(make: Any, message: str) -> None:
         ({"retry": 0}, "retry must be at least 1, got 0"),
         ({"steps": 1.5}, "steps must be a whole number, got 1.5"),
         ({"num_samples": True}, "num_samples must be a whole number, got True"),
+        ({"noise": 0.5}, "noise: expected a handler such as .*, found 0.5"),
+        ({"halt": 0.5}, "halt: expected a rule such as .*, found 0.5"),
+        ({"halt": gp.halt.Confident}, "halt: expected a rule such as "),
         ({"x": X[0]}, r"x: expected integer tokens of shape \[B, 6\], found torch.int64 of \[6\]"),
     ],
 )

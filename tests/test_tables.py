@@ -15,9 +15,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import gram_ppl as gp
 from gram_ppl import presets
+from gram_ppl.storage.card import Card
+from gram_ppl.storage.places import WEIGHTS
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
+import digits
 import figure_text
 import overview
 import table_runs
@@ -170,6 +173,33 @@ def test_the_command_makes_the_table_from_the_folders(
     assert "<!-- table 1 cpu -->" in places["document"].read_text()
 
 
+def test_weights_of_the_package_stand_in_a_table_once(tmp_path: Path) -> None:
+    column = replace(tables.LAPTOP[0], preset=replace(tables.LAPTOP[0].preset, held_out=3))
+    table = tables.Table("Two", ("GRAM", "GRAM, deciding"), (column,), None)
+    runs = tables.runs_of(table, tmp_path, seeds=2, teraflop=None)
+    assert [(run.system, run.seed, run.packaged) for run in runs] == [
+        ("GRAM", 0, None), ("GRAM, deciding", 0, "queens8"), ("GRAM", 1, None),
+    ]  # fmt: skip
+    perform(runs[1])
+    found = runs[1].metrics()
+    assert found is not None
+    card = Card.read(WEIGHTS / "queens8")
+    assert card is not None
+    assert (found["updates"], found["parameters"], found["weights"]) == (card.updates, card.parameters, "queens8")
+    assert (found["num_test"], found["num_samples"]) == (3, 20)
+    assert found["selected_accuracy"] == 1
+
+
+@pytest.mark.parametrize("column", [column for column in tables.LAPTOP if column.name.startswith("queens")])
+def test_the_package_answers_the_boards_of_the_laptops_table(column: tables.Column) -> None:
+    """One token a row there, one a cell here."""
+    rows = gp.pretrained(column.packaged["GRAM, deciding"]).task.inputs("test")
+    n = rows.shape[1]
+    queens = column.preset.world(**column.preset.task).inputs("test").view(-1, n, n) == 2
+    found = queens.int().argmax(-1) + queens.any(-1)
+    assert found.equal(rows)
+
+
 def test_uniformity_of_each_system_beside_an_ideal_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     column = tables.Column("sudoku", "4×4 Sudoku", tiny("sudoku"), ("accuracy",))
     monkeypatch.setitem(tables.TABLES, ("1", "cpu"), tables.Table("Tiny", ("GRAM",), (column,), None))
@@ -185,6 +215,54 @@ def test_uniformity_of_each_system_beside_an_ideal_one(tmp_path: Path, monkeypat
     assert found["ideal sampler"]["accuracy"] == 1
     assert "| 4×4 Sudoku | MDLM |" in document.read_text()
     assert (tmp_path / "uniformity_sudoku.png").exists()
+
+
+def mnist(folder: Path, size: int = 28) -> Path:
+    """A few black pictures with a white dot, as MNIST's four files."""
+    folder.mkdir()
+    for name, number in (("train", 40), ("t10k", 20)):
+        pictures = bytearray(number * size * size)
+        for n in range(number):
+            pictures[n * size * size + n] = 255
+        labels = bytes(n % 10 for n in range(number))
+        sizes = [number.to_bytes(4, "big"), *[size.to_bytes(4, "big")] * 2]
+        (folder / f"{name}-images-idx3-ubyte").write_bytes(b"\0\0\x08\x03" + b"".join(sizes) + pictures)
+        (folder / f"{name}-labels-idx1-ubyte").write_bytes(b"\0\0\x08\x01" + sizes[0] + labels)
+    return folder
+
+
+def test_pictures_are_judged_with_the_files_that_are_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changes = TINY | {"samples": 100, "steps": 2, "task.num_validation": 5, "model.encoder.channels": 2}
+    column = replace(tables.DIGITS, preset=presets.get("mnist", "quick", changes))
+    table = tables.Table("Tiny", ("VAE", "GRAM"), (column,), None)
+    monkeypatch.setitem(tables.TABLES, ("2", "cpu"), table)
+    places = {name: tmp_path / name for name in ("out", "results", "document")}
+    arguments = ["tables.py", "2", *(str(part) for name in places for part in (f"--{name}", places[name]))]
+    for wrong, message in (([], "--data mnist=PATH must say"), (["--data", "digits=x"], "no column 'digits'")):
+        monkeypatch.setattr(sys, "argv", [*arguments, *wrong])
+        with pytest.raises(SystemExit, match="2"):
+            tables.main()
+        assert message in capsys.readouterr().err
+    data = mnist(tmp_path / "files")
+    column = tables.with_data(column, str(data))
+    for system in table.systems:
+        perform(Run(places["out"] / "cpu", column.name, column.preset, system, 0))
+    monkeypatch.setattr(sys, "argv", [*arguments, "--data", f"mnist={data}"])
+    tables.main()
+    for record in json.loads((places["results"] / "table_2_cpu.json").read_text()):
+        assert record["fid"] > 0
+        assert 1 <= record["inception_score"] <= 10
+        assert record["task"]["arguments"]["root"] == "files"
+    assert len(list((places["out"] / "cpu" / "features").iterdir())) == 1
+    picture, given = tmp_path / "digits.png", {"data": data, "runs": places["out"] / "cpu", "results": tmp_path}
+    named = [str(part) for name, value in given.items() for part in (f"--{name}", value)]
+    monkeypatch.setattr(sys, "argv", ["digits.py", *named, "--picture", str(picture)])
+    monkeypatch.setattr(digits.by_depth, "__defaults__", ((1, 2),))
+    digits.main()
+    assert [one["steps"] for one in json.loads((tmp_path / "digits.json").read_text())] == [1, 2]
+    assert picture.read_bytes().startswith(b"\x89PNG")
 
 
 def test_what_was_written_elsewhere_is_kept_and_not_run_again(

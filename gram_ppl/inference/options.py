@@ -43,7 +43,7 @@ class Options:
 
     Raises:
         ValueError: ``num_samples``, ``steps``, ``chunk``, ``retry`` or ``views`` is no whole number or less than 1;
-            views without symmetries.
+            views without symmetries; ``noise`` is no handler, ``halt`` no rule.
     """
 
     num_samples: int = 20
@@ -64,6 +64,10 @@ class Options:
     def __post_init__(self) -> None:
         names = ("steps", "num_samples", "chunk", "retry", "views")
         whole(**{name: getattr(self, name) for name in names})
+        if self.noise is not None and not isinstance(self.noise, Messenger):
+            raise ValueError(f"noise: expected a handler such as gp.poutine.Temperature(1.3), found {self.noise!r}")
+        if isinstance(self.halt, type) or not callable(self.halt) or not hasattr(self.halt, "first"):
+            raise ValueError(f"halt: expected a rule such as gp.halt.Never(), found {self.halt!r}")
         if self.views > 1 and self.symmetries is None:
             raise ValueError(f"views={self.views} needs symmetries, and there are none")
 

@@ -69,7 +69,7 @@ PRESETS: dict[str, dict[str, Preset]] = {
         "quick": Preset(
             Sudoku, LogLinear(1.0, 1.0), task=SMALL, model={"block": 2, "transitions": 1, "supervision": 32},
             **DECIDING, objective={"steps": 2},
-            fit={"updates": 1300, "batch_size": 64, "lr": 2e-3, **OWN}, steps=128,
+            fit={"updates": 1000, "batch_size": 64, "lr": 2e-3, **OWN}, steps=128,
         ),
         "gram": Preset(
             Sudoku, LogLinear(10.0, 0.6, 0.05, 0.4), task=SMALL,

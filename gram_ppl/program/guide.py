@@ -94,7 +94,13 @@ class Guide(nn.Module, GuideMessenger):
     def run(
         self, model: Callable[..., Any], x: Tensor | None = None, y: Tensor | None = None, **kwargs: Any
     ) -> dict[str, Any]:
-        """As calling the guide, over a given version of its model (under other handlers, say)."""
+        """As calling the guide, over a given version of its model (under other handlers, say).
+
+        Raises:
+            ValueError: it is another model, or y is missing and this guide needs it.
+        """
+        if poutine.unwrap(model) is not poutine.unwrap(self.model):
+            raise ValueError(f"this {type(self).__name__} was made for another model: make one for this model")
         if y is None and self.needs_y:
             raise ValueError(
                 f"{type(self).__name__} is a posterior given y, and y is missing: pass it as an argument, "

@@ -1,0 +1,85 @@
+"""Table 2 as a picture: how GRAM's digits improve with depth, beside the other systems, and 100 of them.
+
+    python benchmarks/tables.py 2 --data mnist=FOLDER
+    python benchmarks/digits.py --data FOLDER
+
+The folder holds MNIST's four IDX files. Takes the runs that the first command trained. FID and inception score are
+those of our LeNet on binarized MNIST, of 1,000 pictures each, and no other paper's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from table_runs import Run
+from tables import RESULTS, ROOT, TABLES, with_data
+
+import gram_ppl as gp
+from gram_ppl.evaluation import features
+from gram_ppl.reporting.pictures.style import BLUE, GREEN, GREY, ORANGE, SKY, canvas, counted, save, tidy
+
+DEPTHS = (1, 2, 4, 8, 16, 32, 64)
+SHOWN = 10  # on a side
+COLOURS = dict(zip(("no guidance", "VAE", "MDLM", "D3PM, uniform"), (GREY, GREEN, SKY, ORANGE), strict=True))
+
+
+def by_depth(run: Run, depths: tuple[int, ...] = DEPTHS) -> tuple[list[dict[str, Any]], torch.Tensor]:
+    """Quality of what a trained run makes after so many supervision steps; pictures of the greatest depth."""
+    task: Any = run.preset.world(**{"seed": run.seed} | run.preset.task)
+    model, _, _ = gp.load(run.weights, task=task)
+    train, labels = task.pictures(task.answers("train")), task.labels("train")
+    net = features.train_features(train, labels, cache=run.root / "features")
+    real, found = task.pictures(task.answers("test")), []
+    for steps in depths:
+        made = gp.generate(model, num_samples=run.preset.samples, steps=steps, seed=run.seed).cpu()
+        quality = features.picture_quality(net, task.pictures(made), real)
+        found.append({"steps": steps, "calls": steps * model.step_calls, **quality})
+        print(found[-1], flush=True)
+    return found, task.pictures(made[: SHOWN**2])
+
+
+def draw(depths: list[dict[str, Any]], others: list[dict[str, Any]], pictures: torch.Tensor, path: Path) -> None:
+    """FID by network calls a picture, and the pictures."""
+    figure, (left, right) = canvas(10, 4.6, columns=2, width_ratios=(1.2, 1))
+    left.plot([one["calls"] for one in depths], [one["fid"] for one in depths], "o-", color=BLUE, label="GRAM")
+    for one in others:
+        calls = one["network_calls"] / one["num_samples"]
+        left.plot(calls, one["fid"], "s", color=COLOURS[one["system"]], label=one["system"])
+    counted(left, [2**power for power in range(0, 11, 2)])
+    left.set(xlabel="network calls a picture", ylabel="FID, our LeNet on MNIST", yscale="log")
+    left.legend(frameon=False)
+    tidy(left)
+    size = pictures.shape[-1]
+    board = pictures.view(SHOWN, SHOWN, size, size).transpose(1, 2).reshape(SHOWN * size, SHOWN * size)
+    right.imshow(1 - board.numpy(), cmap="gray", interpolation="nearest")
+    right.set_axis_off()
+    right.set_title(f"GRAM, {depths[-1]['steps']} supervision steps")
+    save(figure, path)
+
+
+def main() -> None:
+    """Measure and draw."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder with MNIST's IDX files")
+    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "tables" / "cpu", help="folder of the runs")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--picture", type=Path, default=ROOT / "docs" / "digits.png")
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    table = TABLES["2", "cpu"]
+    column = with_data(table.columns[0], str(given.data))
+    runs = {name: Run(given.runs, column.name, column.preset, name, given.seed) for name in table.systems}
+    others = [metrics for name in runs if name in COLOURS and (metrics := runs[name].metrics()) is not None]
+    depths, pictures = by_depth(runs["GRAM"])
+    given.results.mkdir(parents=True, exist_ok=True)
+    (given.results / "digits.json").write_text(json.dumps(depths, indent=1) + "\n", encoding="utf-8")
+    draw(depths, others, pictures, given.picture)
+
+
+if __name__ == "__main__":
+    main()
