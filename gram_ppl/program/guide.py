@@ -99,7 +99,8 @@ class Guide(nn.Module, GuideMessenger):
         Raises:
             ValueError: it is another model, or y is missing and this guide needs it.
         """
-        if poutine.unwrap(model) is not poutine.unwrap(self.model):
+        given = poutine.unwrap(model)  # of copies of handlers it is no module
+        if isinstance(given, nn.Module) and given is not poutine.unwrap(self.model):
             raise ValueError(f"this {type(self).__name__} was made for another model: make one for this model")
         if y is None and self.needs_y:
             raise ValueError(
