@@ -88,7 +88,7 @@ ROWS = (
         ["--updates", "4", "--held-out", "4", "--samples", "2", "--steps", "2"], whole=True),
     Row("extreme", "0.98 of 200 held-out Sudoku-Extreme rows after 10 minutes", 700,
         ["benchmarks/sudoku_9x9.py", "--preset", "gpu", "--extreme", "{data}/" + EXTREME, "--seventeen",
-         "{data}/" + SEVENTEEN, "--chains", "32", "--rounds", "1000", "--on-the-way", "100", "--set",
+         "{data}/" + SEVENTEEN, "--chains", "32", "--rounds", "1000", "--doubt", "0.8", "--on-the-way", "100", "--set",
          "fit.checkpoint_every=100", "--out", "{folder}", "--result", "{folder}/result.json"],
         ["--held-out", "4", "--chains", "2", "--rounds", "2", "--on-the-way", "2", "--keep-every", "2",
          "--threads", "1",
