@@ -26,7 +26,7 @@ from torch import Tensor
 import gram_ppl as gp
 from gram_ppl import presets
 from gram_ppl.presets.settings import parsed
-from gram_ppl.reporting.pictures.style import BLUE, GREY, ORANGE, canvas, save, tidy
+from gram_ppl.reporting.pictures.style import BLUE, GREY, ORANGE, canvas, counted, save, tidy
 from gram_ppl.storage.checkpoint import begin_from
 from gram_ppl.storage.folder import STATE_FILE, json_object
 from gram_ppl.training import interrupt
@@ -88,15 +88,18 @@ def draw(result: dict[str, Any], path: Path) -> None:
     rows = [update * result["batch_size"] for update, _ in way]
     left.plot(rows, [part["right"] / part["puzzles"] for _, part in way], "o-", color=BLUE, label="GRAM, deciding")
     left.plot(*zip(*PUBLISHED, strict=True), "s--", color=GREY, label="LDT (published), 0.8M parameters")
-    left.set(xscale="log", xlabel="rows of training", ylabel="answered rightly", ylim=(0, 1.02))
+    left.set(xlabel="rows of training", ylabel="answered rightly", ylim=(0, 1.02))
+    counted(left, [128_000 * 2**power for power in range(5)])
     left.legend(frameon=False)
     for colour, name in ((BLUE, "Sudoku-Extreme"), (ORANGE, "17 clues")):
         if name in result:
-            course = result[name]["course"]
-            shares = [held / result[name]["puzzles"] for _, _, held in course]
-            right.plot([count for count, _, _ in course], shares, "o-", color=colour, label=name)
-    right.set(xscale="log", xlabel="decisions of a trajectory, at most", ylim=(0, 1.02))
-    right.legend(frameon=False)
+            found = result[name]
+            course = [(count, held) for count, _, held in found["course"]] + [(found["rounds"], found["right"])]
+            shares = [held / found["puzzles"] for _, held in course]
+            right.plot([count for count, _ in course], shares, "o-", color=colour, label=name)
+    right.set(xlabel="decisions of a trajectory, at most", ylim=(0, 1.02))
+    counted(right, [2**power for power in range(0, 11, 2) if 2**power <= result["rounds"]])
+    right.legend(frameon=False, loc="upper left")
     for axes in (left, right):
         tidy(axes)
     save(figure, path)
