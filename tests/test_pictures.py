@@ -264,10 +264,10 @@ def test_draw_bounds_refuses(tmp_path: Path, series: dict[str, list[float]]) -> 
 
 
 def history() -> list[Record]:
+    trained = model()
     made = gp.fit(
-        model(), AmortizedGuide(model()), TASK, updates=3, batch_size=3, evaluations=1, evaluate_on=2,
-        progress=False,
-    )  # fmt: skip
+        trained, AmortizedGuide(trained), TASK, updates=3, batch_size=3, evaluations=1, evaluate_on=2, progress=False
+    )
     return made
 
 

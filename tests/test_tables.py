@@ -100,11 +100,11 @@ def test_what_is_finished_stays_and_the_budget_is_kept(tmp_path: Path, monkeypat
     found = one.metrics()
     assert found is not None
     assert found["updates"] == 6
-    monkeypatch.setattr(table_runs, "judge", lambda *_: pytest.fail("measured again"))
+    monkeypatch.setattr(table_runs, "judge", lambda *_, **__: pytest.fail("measured again"))
     perform(one)
     (one.folder / "metrics.json").unlink()
     monkeypatch.setattr(table_runs, "_flops_an_update", lambda run, task: pytest.fail("budget measured again"))
-    monkeypatch.setattr(table_runs, "judge", lambda *_: {"accuracy": 0.25})
+    monkeypatch.setattr(table_runs, "judge", lambda *_, **__: {"accuracy": 0.25})
     perform(one)
     again = one.metrics()
     assert again is not None
