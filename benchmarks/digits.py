@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from table_runs import Run
+from table_runs import Run, of_pictures
 from tables import RESULTS, ROOT, TABLES, with_data
 
 import gram_ppl as gp
-from gram_ppl.evaluation import features
 from gram_ppl.reporting.pictures.style import BLUE, GREEN, GREY, ORANGE, SKY, canvas, counted, save, tidy
 
 DEPTHS = (1, 2, 4, 8, 16, 32, 64)
@@ -29,15 +28,12 @@ COLOURS = dict(zip(("no guidance", "VAE", "MDLM", "D3PM, uniform"), (GREY, GREEN
 
 def by_depth(run: Run, depths: tuple[int, ...] = DEPTHS) -> tuple[list[dict[str, Any]], torch.Tensor]:
     """Quality of what a trained run makes after so many supervision steps; pictures of the greatest depth."""
-    task: Any = run.preset.world(**{"seed": run.seed} | run.preset.task)
+    task, found = run.task(), []
     model, _, _ = gp.load(run.weights, task=task)
-    train, labels = task.pictures(task.answers("train")), task.labels("train")
-    net = features.train_features(train, labels, cache=run.root / "features")
-    real, found = task.pictures(task.answers("test")), []
+    quality = of_pictures(task, run.root / "features")
     for steps in depths:
         made = gp.generate(model, num_samples=run.preset.samples, steps=steps, seed=run.seed).cpu()
-        quality = features.picture_quality(net, task.pictures(made), real)
-        found.append({"steps": steps, "calls": steps * model.step_calls, **quality})
+        found.append({"steps": steps, "calls": steps * model.step_calls, **quality(made)})
         print(found[-1], flush=True)
     return found, task.pictures(made[: SHOWN**2])
 

@@ -25,7 +25,7 @@ def measured(run: Run) -> dict[str, Any] | None:
     path = run.folder / "depth_and_width.json"
     if not path.exists():
         torch.set_num_threads(1)
-        task = run.preset.world(**{"seed": run.seed} | run.preset.task)
+        task = run.task()
         model, _, _ = gp.load(run.weights, task=task)
         x = task.inputs("test")[: run.preset.held_out]
         found = scaling(task, x, rollouts_by_depth(model, x, num_samples=SAMPLES, steps=STEPS, seed=run.seed))

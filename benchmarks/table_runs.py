@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,10 @@ class Run:
         name = SYSTEMS[self.system].weights
         return self.folder if name is None else self.folder.parents[1] / slug(name) / f"seed-{self.seed}"
 
+    def task(self) -> Any:
+        """The column's task, with the run's seed."""
+        return self.preset.world(**{"seed": self.seed} | self.preset.task)
+
     def metrics(self) -> dict[str, Any] | None:
         """What was measured, with ``config.json`` beside it; None if the run isn't finished."""
         if not (self.folder / METRICS_FILE).exists():
@@ -93,7 +98,7 @@ def perform(run: Run, threads: int = 1) -> Path:
     if run.packaged is not None:
         return _packaged(run, run.packaged)
     system, preset = SYSTEMS[run.system], run.preset
-    task = preset.world(**{"seed": run.seed} | preset.task)
+    task = run.task()
     made = system.make(preset, task, run.seed)
     config = _config(run, made, task)
     if not (run.weights / MODEL_FILE).exists():
@@ -205,7 +210,7 @@ def judge(
     found = measure(model, task, x, replace(Measurement.of(preset), steps=steps), seed=seed)
     if isinstance(task, gp.tasks.BinarizedMNIST):
         made = gp.generate(model, num_samples=preset.samples, steps=steps, seed=seed).cpu()
-        found |= _quality(task, made, cache)
+        found |= of_pictures(task, cache)(made)
     return found
 
 
@@ -217,11 +222,11 @@ def rolled_out(preset: Preset, system: System, task: Task) -> dict[str, Any]:
     return {"num_samples": how.samples} | how.options(task) | others
 
 
-def _quality(task: gp.tasks.BinarizedMNIST, made: Tensor, cache: Path | None) -> dict[str, Any]:
-    """By one net for all runs on the same pictures."""
-    train, labels = task.pictures(task.answers("train")), task.labels("train")
-    net = features.train_features(train, labels, cache=cache)
-    return features.picture_quality(net, task.pictures(made), task.pictures(task.answers("test")))
+def of_pictures(task: gp.tasks.BinarizedMNIST, cache: Path | None) -> Callable[[Tensor], dict[str, float]]:
+    """What judges made pictures, as tokens: one net for all runs on the same pictures."""
+    net = features.train_features(task.pictures(task.answers("train")), task.labels("train"), cache=cache)
+    real = task.pictures(task.answers("test"))
+    return lambda made: features.picture_quality(net, task.pictures(made), real)
 
 
 def _write(path: Path, document: dict[str, Any]) -> None:

@@ -32,7 +32,7 @@ IDEAL = "ideal sampler"
 def tested(run: Run, samples: int, inputs: int) -> dict[str, Any]:
     """Train what is not trained; its uniformity on test inputs."""
     perform(run)
-    task = run.preset.world(**{"seed": run.seed} | run.preset.task)
+    task = run.task()
     model, _, _ = gp.load(run.weights, task=task)
     options = rolled_out(run.preset, SYSTEMS[run.system], task) | {"num_samples": samples}
     return gp.uniformity(model, task, task.inputs("test")[:inputs], **options, seed=run.seed)
@@ -40,7 +40,7 @@ def tested(run: Run, samples: int, inputs: int) -> dict[str, Any]:
 
 def ideal(run: Run, samples: int, inputs: int, most: int = 50, draws: int = 999) -> dict[str, Any]:
     """Even draws from the solutions of the same inputs."""
-    task = run.preset.world(**{"seed": run.seed} | run.preset.task)
+    task = run.task()
     sizes = [len(task.solutions(x)) for x in task.inputs("test")[:inputs]]
     sizes = [size for size in sizes if 2 <= size <= most]
     generator = torch.Generator().manual_seed(run.seed)

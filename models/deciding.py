@@ -11,6 +11,7 @@ from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from ..runtime.arguments import probability
 from ..runtime.precision import full
 from ..state import Latent
 from ..tasks.base import Spec
@@ -76,9 +77,7 @@ class Deciding(GRAM):
     ) -> None:
         self.policy, self.block, self.anew, self.threshold = policy, block, anew, threshold
         self.certain = threshold if certain is None else certain
-        for name, value in (("threshold", self.threshold), ("certain", self.certain)):
-            if not 0 <= value <= 1:
-                raise ValueError(f"{name} must be a probability, got {value}")
+        probability(threshold=self.threshold, certain=self.certain)
         self._heads = {"keep": keep, "contradiction": contradiction}
         super().__init__(spec, noise=noise, **options)
         self.title = "GRAM that decides"

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from ..runtime.arguments import probability
 from ..state import Step
 
 
@@ -49,8 +50,7 @@ class Above:
     at_least: int = 1
 
     def __post_init__(self) -> None:
-        if not 0 <= self.threshold <= 1:
-            raise ValueError(f"threshold must be a probability, got {self.threshold}")
+        probability(threshold=self.threshold)
         if self.at_least < 1:
             raise ValueError(f"at_least must be at least 1, got {self.at_least}")
 

@@ -51,6 +51,17 @@ class Captured(type):
         return made
 
 
+def probability(**numbers: float) -> None:
+    """See that numbers are probabilities.
+
+    Raises:
+        ValueError: one is none; it says which.
+    """
+    for name, value in numbers.items():
+        if not 0 <= value <= 1:
+            raise ValueError(f"{name} must be a probability, got {value}")
+
+
 def whole(least: int = 1, /, **numbers: Any) -> None:
     """See that numbers are whole and not too small; None is none.
 

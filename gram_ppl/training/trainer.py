@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..inference.rollout import rollout
 from ..program.objective import Segment, SegmentELBO
+from ..runtime.arguments import probability
 from ..runtime.clocks import Clock, NoClock
 from ..runtime.graphs import Backend
 from ..runtime.precision import chosen, fast, mean
@@ -70,8 +71,7 @@ class Trainer:
         if every is not None and every < 1:
             raise ValueError(f"heads_every must be at least 1, got {every}")
         wander = settings.get("scheduled_sampling", 0.0)
-        if not 0 <= wander <= 1:
-            raise ValueError(f"scheduled_sampling must be a probability, got {wander}")
+        probability(scheduled_sampling=wander)
         self.shares.check(settings["batch_size"])
         self.redraw = Redraw(task, remembered=2 * settings["batch_size"]) if wander else None
         self.heads = HeadTrainer(model, task, seed=settings["seed"]) if every else None
