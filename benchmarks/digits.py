@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from table_columns import TABLES, with_data
 from table_runs import Run, of_pictures
-from tables import RESULTS, ROOT, TABLES, with_data
+from tables import RESULTS, ROOT
 
 import gram_ppl as gp
 from gram_ppl.reporting.pictures.style import BLUE, GREEN, GREY, ORANGE, SKY, canvas, counted, save, tidy

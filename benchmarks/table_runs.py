@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from table_systems import SYSTEMS, Made, System
+from table_systems import AS_SET, SYSTEMS, Made, System
 from table_text import Key
 from torch import Tensor
 
@@ -47,6 +47,7 @@ class Run:
         teraflop: budget of training, in 10¹² floating-point operations of matrix products as torch counts them; None
             for the preset's own number of updates.
         packaged: name of the package's weights that are measured in place of a training.
+        whole: the preset describes model, objective and test too.
     """
 
     root: Path
@@ -56,6 +57,12 @@ class Run:
     seed: int
     teraflop: float | None = None
     packaged: str | None = None
+    whole: bool = False
+
+    @property
+    def how(self) -> System:
+        """What makes and tests its model."""
+        return AS_SET if self.whole else SYSTEMS[self.system]
 
     @property
     def key(self) -> Key:
@@ -70,7 +77,7 @@ class Run:
     @property
     def weights(self) -> Path:
         """Where its weights are: in the folder of the system that trained them."""
-        name = SYSTEMS[self.system].weights
+        name = self.how.weights
         return self.folder if name is None else self.folder.parents[1] / slug(name) / f"seed-{self.seed}"
 
     def task(self) -> Any:
@@ -97,7 +104,7 @@ def perform(run: Run, threads: int = 1) -> Path:
         return run.folder
     if run.packaged is not None:
         return _packaged(run, run.packaged)
-    system, preset = SYSTEMS[run.system], run.preset
+    system, preset = run.how, run.preset
     task = run.task()
     made = system.make(preset, task, run.seed)
     config = _config(run, made, task)
@@ -139,7 +146,7 @@ def _config(run: Run, made: Made, task: Task) -> dict[str, Any]:
     trained = run.weights / CONFIG_FILE
     if run.weights != run.folder and trained.exists():
         updates = json.loads(trained.read_text(encoding="utf-8"))["updates"]
-    if run.teraflop is not None and SYSTEMS[run.system].weights is None:
+    if run.teraflop is not None and run.how.weights is None:
         updates = max(1, int(1e12 * run.teraflop / _flops_an_update(run, task)))
     config = _described(run, made.model, made.guide, task) | {"updates": updates}
     _write(path, config)
@@ -173,8 +180,8 @@ def _without_places(description: Any) -> Any:
 
 
 def _arguments(run: Run, **changes: Any) -> dict[str, Any]:
-    options = {**run.preset.fit, **SYSTEMS[run.system].fit}
-    return {"evaluate_steps": _test_steps(run.preset, SYSTEMS[run.system])} | options | changes | {"progress": False}
+    options = {**run.preset.fit, **run.how.fit}
+    return {"evaluate_steps": _test_steps(run.preset, run.how)} | options | changes | {"progress": False}
 
 
 def _test_steps(preset: Preset, system: System) -> int | None:
@@ -191,7 +198,7 @@ def _train(run: Run, made: Made, task: Task, updates: int) -> None:
 
 
 def _flops_an_update(run: Run, task: Task) -> int:
-    made = SYSTEMS[run.system].make(run.preset, task, run.seed)
+    made = run.how.make(run.preset, task, run.seed)
     x, y = next(task.batches("train", 1, torch.Generator().manual_seed(run.seed)))
     rows = _arguments(run)["batch_size"]
     latent = made.model.begin(x.expand(rows, -1), rows)
@@ -204,7 +211,9 @@ def judge(
     """What a trained model is worth, on the column's test; nets that judge pictures are kept in ``cache``."""
     x, select = task.inputs("test")[: preset.held_out], SELECTORS[system.test.get("select", "vote")]
     if x.shape[1]:
-        return gp.metrics.evaluate(model, task, x=x, select=select, **rolled_out(preset, system, task), seed=seed)
+        options = rolled_out(preset, system, task)
+        found = gp.metrics.evaluate(model, task, x=x, select=select, **options, seed=seed)
+        return found | task.own_score(x, lambda x: gp.rollout(model, x, **options, seed=seed).tokens.cpu())
     steps = _test_steps(preset, system)
     steps = depth(model) if steps is None else steps
     found = measure(model, task, x, replace(Measurement.of(preset), steps=steps), seed=seed)

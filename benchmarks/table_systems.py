@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from torch import nn
 
 import gram_ppl as gp
-from gram_ppl import guides, models
+from gram_ppl import guides, models, presets
 from gram_ppl.inference.halt import Never
 from gram_ppl.models import NoNoise, NoVariance, UnboundedNoise, ZeroMeanNoise
 from gram_ppl.nn import Attention
@@ -105,6 +105,12 @@ def deciding(guide: Callable[..., nn.Module] = guides.Revealing, **changes: Any)
     return make
 
 
+def _as_set(preset: Preset, task: Task, seed: int) -> Made:
+    """What the preset itself describes."""
+    parts = presets.build(preset, seed=seed, task=task)
+    return Made(parts.model, parts.guide, parts.objective)
+
+
 def _looped(preset: Preset, task: Task, seed: int) -> Made:
     """As many passes through its blocks as a trajectory of the preset's model takes in training."""
     options = {"transitions": 2, "low_steps": 2, "supervision": 4} | preset.model
@@ -186,6 +192,7 @@ OWN: dict[str, Any] = {"lr": 2e-3, "evaluations": 0, "own_states": LATER}
 BRIEF: dict[str, Any] = OWN | {"own_states": replace(LATER, linger=False)}
 GIVEN: dict[str, Any] = {"lr": 2e-3, "evaluations": 0}
 
+AS_SET = System(_as_set)
 SYSTEMS: dict[str, System] = {
     "Direct, 8 layers": System(plain(models.Direct, layers=8), test={"steps": 1}),
     "Direct, 32 layers": System(plain(models.Direct, layers=32), test={"steps": 1}, fit={"lr": 5e-4}),

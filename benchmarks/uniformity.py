@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from table_columns import TABLES
 from table_runs import Run, perform, rolled_out
 from table_systems import SYSTEMS
 from table_text import insert, markdown
-from tables import DOCUMENT, RESULTS, ROOT, TABLES
+from tables import DOCUMENT, RESULTS, ROOT
 
 import gram_ppl as gp
 from gram_ppl.evaluation.uniformity import even, over_inputs

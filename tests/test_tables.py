@@ -27,6 +27,7 @@ import table_runs
 import table_text
 import tables
 import uniformity
+from table_columns import DIGITS, FIGURE, LAPTOP, TABLES, Column, Table, with_data
 from table_runs import Run, perform
 from table_systems import SYSTEMS
 
@@ -127,7 +128,7 @@ def test_flops_of_an_update_are_those_that_torch_counts_in_training(system: str,
 
 
 def test_every_row_is_a_system_and_every_figure_has_a_name() -> None:
-    for table in tables.TABLES.values():
+    for table in TABLES.values():
         assert set(table.systems) <= set(SYSTEMS)
         assert len({column.name for column in table.columns}) == len(table.columns)
         for column in table.columns:
@@ -160,8 +161,8 @@ def test_insert_replaces_its_own_part_only() -> None:
 def test_the_command_makes_the_table_from_the_folders(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    column = tables.Column("sudoku", "4×4 Sudoku", tiny("sudoku"), ("accuracy", "parameters"))
-    monkeypatch.setitem(tables.TABLES, ("1", "cpu"), tables.Table("Tiny", ("GRAM", "no guidance"), (column,), None))
+    column = Column("sudoku", "4×4 Sudoku", tiny("sudoku"), ("accuracy", "parameters"))
+    monkeypatch.setitem(TABLES, ("1", "cpu"), Table("Tiny", ("GRAM", "no guidance"), (column,), None))
     places = {name: tmp_path / name for name in ("out", "results", "document")}
     arguments = ["tables.py", "1", *(str(part) for name in places for part in (f"--{name}", places[name]))]
     perform(Run(places["out"] / "cpu", "sudoku", column.preset, "GRAM", 0))
@@ -174,8 +175,8 @@ def test_the_command_makes_the_table_from_the_folders(
 
 
 def test_weights_of_the_package_stand_in_a_table_once(tmp_path: Path) -> None:
-    column = replace(tables.LAPTOP[0], preset=replace(tables.LAPTOP[0].preset, held_out=3))
-    table = tables.Table("Two", ("GRAM", "GRAM, deciding"), (column,), None)
+    column = replace(LAPTOP[0], preset=replace(LAPTOP[0].preset, held_out=3))
+    table = Table("Two", ("GRAM", "GRAM, deciding"), (column,), None)
     runs = tables.runs_of(table, tmp_path, seeds=2, teraflop=None)
     assert [(run.system, run.seed, run.packaged) for run in runs] == [
         ("GRAM", 0, None), ("GRAM, deciding", 0, "queens8"), ("GRAM", 1, None),
@@ -190,8 +191,29 @@ def test_weights_of_the_package_stand_in_a_table_once(tmp_path: Path) -> None:
     assert found["selected_accuracy"] == 1
 
 
-@pytest.mark.parametrize("column", [column for column in tables.LAPTOP if column.name.startswith("queens")])
-def test_the_package_answers_the_boards_of_the_laptops_table(column: tables.Column) -> None:
+def test_a_column_has_rows_and_a_budget_of_its_own_and_a_row_a_preset(tmp_path: Path) -> None:
+    quick = presets.get("sudoku", "quick", TINY | WORLDS["sudoku"][1])
+    quick = replace(quick, samples=3, steps=4, held_out=2)
+    own = Column(
+        "own", "Own", tiny("sudoku"), (), systems=("PTRM", "GRAM, deciding"), own={"GRAM, deciding": quick}, teraflop=7
+    )
+    table = Table("Two", ("GRAM",), (own, Column("plain", "Plain", tiny("sudoku"), ())), 3)
+    runs = tables.runs_of(table, tmp_path, 1, None)
+    assert sorted((run.column, run.system, run.teraflop) for run in runs) == [
+        ("own", "GRAM, deciding", 7), ("own", "PTRM", 7), ("own", "TRM", 7), ("plain", "GRAM", 3),
+    ]  # fmt: skip
+    assert {run.teraflop for run in tables.runs_of(table, tmp_path, 1, 1.5)} == {1.5}
+    (decided,) = (replace(run, teraflop=None) for run in runs if run.whole)
+    perform(decided)
+    found = decided.metrics()
+    assert found is not None
+    assert (found["updates"], found["num_samples"], found["num_test"]) == (2, 3, 2)
+    assert found["model"]["class"] == "gram_ppl.models.Deciding"
+    assert {"block": 2, "width": 8}.items() <= found["model"]["arguments"].items()
+
+
+@pytest.mark.parametrize("column", [column for column in LAPTOP if column.name.startswith("queens")])
+def test_the_package_answers_the_boards_of_the_laptops_table(column: Column) -> None:
     """One token a row there, one a cell here."""
     rows = gp.pretrained(column.packaged["GRAM, deciding"]).task.inputs("test")
     n = rows.shape[1]
@@ -201,8 +223,8 @@ def test_the_package_answers_the_boards_of_the_laptops_table(column: tables.Colu
 
 
 def test_uniformity_of_each_system_beside_an_ideal_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    column = tables.Column("sudoku", "4×4 Sudoku", tiny("sudoku"), ("accuracy",))
-    monkeypatch.setitem(tables.TABLES, ("1", "cpu"), tables.Table("Tiny", ("GRAM",), (column,), None))
+    column = Column("sudoku", "4×4 Sudoku", tiny("sudoku"), ("accuracy",))
+    monkeypatch.setitem(TABLES, ("1", "cpu"), Table("Tiny", ("GRAM",), (column,), None))
     document = tmp_path / "document.md"
     document.write_text("# Results\n")
     places = {"runs": tmp_path / "runs", "results": tmp_path / "results", "document": document}
@@ -235,9 +257,9 @@ def test_pictures_are_judged_with_the_files_that_are_given(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     changes = TINY | {"samples": 100, "steps": 2, "task.num_validation": 5, "model.encoder.channels": 2}
-    column = replace(tables.DIGITS, preset=presets.get("mnist", "quick", changes))
-    table = tables.Table("Tiny", ("VAE", "GRAM"), (column,), None)
-    monkeypatch.setitem(tables.TABLES, ("2", "cpu"), table)
+    column = replace(DIGITS, preset=presets.get("mnist", "quick", changes))
+    table = Table("Tiny", ("VAE", "GRAM"), (column,), None)
+    monkeypatch.setitem(TABLES, ("2", "cpu"), table)
     places = {name: tmp_path / name for name in ("out", "results", "document")}
     arguments = ["tables.py", "2", *(str(part) for name in places for part in (f"--{name}", places[name]))]
     for wrong, message in (([], "--data mnist=PATH must say"), (["--data", "digits=x"], "no column 'digits'")):
@@ -246,7 +268,7 @@ def test_pictures_are_judged_with_the_files_that_are_given(
             tables.main()
         assert message in capsys.readouterr().err
     data = mnist(tmp_path / "files")
-    column = tables.with_data(column, str(data))
+    column = with_data(column, str(data))
     for system in table.systems:
         perform(Run(places["out"] / "cpu", column.name, column.preset, system, 0))
     monkeypatch.setattr(sys, "argv", [*arguments, "--data", f"mnist={data}"])
@@ -268,9 +290,9 @@ def test_pictures_are_judged_with_the_files_that_are_given(
 def test_what_was_written_elsewhere_is_kept_and_not_run_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    column = tables.Column("sudoku", "4×4 Sudoku", tiny("sudoku"), ("accuracy",))
-    table = tables.Table("Tiny", ("TRM", "PTRM", "GRAM"), (column,), None)
-    monkeypatch.setitem(tables.TABLES, ("1", "cpu"), table)
+    column = Column("sudoku", "4×4 Sudoku", tiny("sudoku"), ("accuracy",))
+    table = Table("Tiny", ("TRM", "PTRM", "GRAM"), (column,), None)
+    monkeypatch.setitem(TABLES, ("1", "cpu"), table)
     places = {name: tmp_path / name for name in ("out", "results", "document")}
     elsewhere = [
         {"title": column.title, "column": "sudoku", "system": system, "seed": 0, "accuracy": accuracy}
@@ -313,8 +335,8 @@ def test_what_was_written_elsewhere_is_kept_and_not_run_again(
 
 
 def test_a_row_has_one_budget(tmp_path: Path) -> None:
-    column = tables.Column("sudoku", "4×4 Sudoku", tiny("sudoku"), ("accuracy",))
-    table = tables.Table("Tiny", ("TRM", "GRAM"), (column,), 2)
+    column = Column("sudoku", "4×4 Sudoku", tiny("sudoku"), ("accuracy",))
+    table = Table("Tiny", ("TRM", "GRAM"), (column,), 2)
     written = [("TRM", 0, 0.25, 2.0), ("TRM", 1, 0.5, 1.0), ("GRAM", 0, 0.75, 1.0), ("GRAM", 1, 0.25, 1.0)]
     records = [
         {"column": "sudoku", "system": system, "seed": seed, "accuracy": accuracy, "teraflop": teraflop}
@@ -329,16 +351,16 @@ def test_a_row_has_one_budget(tmp_path: Path) -> None:
     assert [record["system"] for record in kept] == ["TRM", "GRAM", "GRAM"]
 
 
-@pytest.mark.parametrize(("number", "scale"), list(tables.TABLES))
+@pytest.mark.parametrize(("number", "scale"), list(TABLES))
 def test_the_written_tables_are_those_of_their_records(number: str, scale: str, tmp_path: Path) -> None:
-    kind = "figure" if number == tables.FIGURE else "table"
+    kind = "figure" if number == FIGURE else "table"
     record = tables.RESULTS / f"{kind}_{number}_{scale}.json"
     if not record.exists():
         pytest.skip("not run yet")
     shutil.copy(record, tmp_path)
     document = Path(shutil.copy(tables.DOCUMENT, tmp_path))
-    table = tables.TABLES[number, scale]
-    if number == tables.FIGURE:
+    table = TABLES[number, scale]
+    if number == FIGURE:
         figure_text.write(scale, table, [], tmp_path, document)
     else:
         text = tables.write(number, scale, table, [], tmp_path, document)
@@ -358,7 +380,7 @@ def test_depth_and_width_from_the_folders(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(figure_text, "STEPS", 4)
     monkeypatch.setattr(figure_text, "SAMPLES", 3)
     made = run(tmp_path, "sudoku", "GRAM")
-    table = tables.Table("Depth and width", ("TRM", "GRAM"), (tables.Column("sudoku", "4×4", made.preset, ()),), None)
+    table = Table("Depth and width", ("TRM", "GRAM"), (Column("sudoku", "4×4", made.preset, ()),), None)
     places = (tmp_path / "results", tmp_path / "document.md")
     assert "GRAM" not in figure_text.write("cpu", table, [made], *places)
     perform(made)

@@ -642,11 +642,26 @@ def test_missing_files(tmp_path: Path) -> None:
         ({"extra": "data"}, "expected lists"),
         ({"only": ["00010000", "ffffffff"]}, "only: there is no task 'ffffffff'"),
         ({"only": []}, "at least one task"),
+        ({"largest": 1}, "at least one task"),
     ],
 )
 def test_bad_arguments(root: Path, options: dict[str, Any], expected: str) -> None:
     with pytest.raises(ValueError, match=expected):
         ARC(**({"root": root} | options))
+
+
+def test_tasks_without_large_grids(root: Path) -> None:
+    def side(task: JSON) -> int:
+        grids = [pair[key] for part in ("train", "test") for pair in task[part] for key in ("input", "output")]
+        return max(max(len(grid), len(grid[0])) for grid in grids)
+
+    sides = sorted(side(task) for task in EVALUATION.values())
+    middle = sides[len(sides) // 2 - 1]
+    arc = ARC(1, root, largest=middle, canvas=middle)
+    kept = {name for name, task in EVALUATION.items() if side(task) <= middle}
+    assert 0 < len(kept) < len(EVALUATION)
+    assert {question.task for question in arc.questions("test")} == kept
+    assert arc.num_puzzles == sum(side(task) <= middle for task in (TRAINING | EVALUATION).values())
 
 
 def test_tasks_of_the_other_version_and_repeated_ones(tmp_path: Path) -> None:

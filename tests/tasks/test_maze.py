@@ -500,6 +500,22 @@ def test_mazes_from_files(tmp_path: Path) -> None:
     assert not rows(turned) & (test | validation)
 
 
+def test_exact_match_is_with_the_path_of_the_file(tmp_path: Path) -> None:
+    folder = files(tmp_path)  # whose labels are the last of all shortest paths
+    maze = Maze((5, 5), root=folder, num_test=10, num_validation=5)
+    x = maze.inputs("test")
+    number = torch.tensor([maze.num_solutions(board) for board in x])
+    first, last = (torch.stack([maze.solutions(board)[k] for board in x])[:, None] for k in (0, -1))
+    assert maze.own_score(x, lambda x: last) == {"exact_match": 1}
+    single = (number == 1).double().mean().item()
+    assert single < 1
+    assert maze.own_score(x, lambda x: first) == {"exact_match": pytest.approx(single)}
+    assert maze.own_score(x, lambda x: torch.cat([first, last], 1)) == {"exact_match": pytest.approx((1 + single) / 2)}
+    assert maze.own_score(x[:3], lambda x: last[:3]) == {"exact_match": 1}
+    assert maze.own_score(maze.inputs("validation"), lambda x: last) == {}
+    assert task().own_score(task().inputs("test"), lambda x: x[:, None]) == {}
+
+
 def test_test_mazes_are_not_trained_on_though_both_files_hold_them(tmp_path: Path) -> None:
     folder = files(tmp_path, num=12)
     (folder / "small_train.npz").write_bytes((folder / "small_test.npz").read_bytes())
@@ -523,7 +539,7 @@ def test_damaged_files_are_one_sentence(tmp_path: Path) -> None:
             read_npz(bad, (5, 5), maze.verify)
         assert "\n" not in str(error.value)
 
-    assert len(read_npz(path, (5, 5), maze.verify)) == 30
+    assert [len(part) for part in read_npz(path, (5, 5), maze.verify)] == [30, 30]
     refused("inputs and labels", inputs=x)
     refused("inputs and labels", inputs=x.astype(object), labels=y)
     refused(r"inputs to be integers of shape \[N, 25\].*float", inputs=x.astype(float), labels=y)
@@ -569,7 +585,7 @@ def test_flipped_bytes_give_value_errors_only(
         found = read_npz(path.with_name("maze_flipped.npz"), (5, 5), task().verify)
     except ValueError:
         return
-    assert found.shape == (5, 25)
+    assert [part.shape for part in found] == [(5, 25)] * 2
 
 
 @pytest.mark.skipif(not PUBLIC.is_dir(), reason="the public mazes are not here")

@@ -45,6 +45,12 @@ class Puzzle(NamedTuple):
         return self.train + self.test
 
     @property
+    def side(self) -> int:
+        """Rows or columns of its largest grid, test outputs among them."""
+        answers = [pair.output for pair in self.test if pair.output is not None]
+        return max(max(grid.shape) for grid in self.visible + answers)
+
+    @property
     def visible(self) -> list[Grid]:
         """All grids but the test outputs."""
         return [pair.input for pair in self.pairs] + [pair.output for pair in self.train if pair.output is not None]
@@ -194,11 +200,17 @@ class Sets(NamedTuple):
 
 
 def read_sets(
-    version: int, root: Source, evaluation: str, extra: Sequence[Source], only: Sequence[str] | None = None
+    version: int,
+    root: Source,
+    evaluation: str,
+    extra: Sequence[Source],
+    only: Sequence[str] | None = None,
+    largest: int | None = None,
 ) -> Sets:
     """Training tasks, those of further sets among them, and the tasks to be answered.
 
-    Two tasks are the same if they have the same name, or the same inputs; outputs of tests are not looked at.
+    Two tasks are the same if they have the same name, or the same inputs; outputs of tests are not looked at, but for
+    the size of the largest grid.
 
     Raises:
         ValueError: missing or damaged files, a set of another version, tasks of ``extra`` among those to be
@@ -220,6 +232,8 @@ def read_sets(
         if unknown:
             raise ValueError(f"only: there is no task {unknown[0]!r} in what was read.")
         sources = [[puzzle for puzzle in source if puzzle.name in only] for source in sources]
+    if largest is not None:
+        sources = [[puzzle for puzzle in source if puzzle.side <= largest] for source in sources]
     training, asked, *further = sources
     names, contents = {puzzle.name for puzzle in asked}, {_inputs(puzzle) for puzzle in asked}
 
@@ -241,7 +255,7 @@ def read_sets(
                 training.append(puzzle)
                 known |= {puzzle.name, _inputs(puzzle)}
     if not training and not asked:
-        raise ValueError("only: expected at least one task.")
+        raise ValueError("only, largest: expected at least one task, found none.")
     return Sets(training, asked, left_out)
 
 
@@ -260,7 +274,6 @@ def side_for(puzzles: Sequence[Puzzle], side: int | None) -> int:
     largest = max(max(grid.shape) for puzzle in puzzles for grid in puzzle.visible)
     side = min(largest + 1, SIDE) if side is None else side
     for puzzle in puzzles:
-        answers = [pair.output for pair in puzzle.test if pair.output is not None]
-        if max(max(grid.shape) for grid in puzzle.visible + answers) > side:
+        if puzzle.side > side:
             raise ValueError(f"canvas: a grid of task {puzzle.name} is larger than a canvas of side {side}.")
     return side

@@ -60,7 +60,7 @@ class ARC(Task):
         evaluation: the subset to be answered; ``"test"`` for the hidden tasks among the Kaggle files.
         extra: roots of further sets whose training tasks are trained on too, unless they are there already.
         num_augmentations: random versions of each task besides the task as it is; fewer where no more differ.
-        only: names of the tasks to keep, of all that were read.
+        only, largest: the tasks to keep, of all that were read: their names; most rows or columns of any grid of them.
         num_validation: training tasks whose test pairs are held out for the validation split; their demonstration
             pairs are trained on, as those of evaluation tasks are.
         canvas: side of the canvas, 30 as published; a smaller one that all grids fit costs far less. None: one more
@@ -82,6 +82,7 @@ class ARC(Task):
         extra: Sequence[Path] = (),
         num_augmentations: int = 0,
         only: Sequence[str] | None = None,
+        largest: int | None = None,
         num_validation: int = 0,
         canvas: int | None = SIDE,
         translate: bool = True,
@@ -89,7 +90,7 @@ class ARC(Task):
     ) -> None:
         if min(num_augmentations, num_validation) < 0:
             raise ValueError("num_augmentations and num_validation must be at least 0.")
-        training, asked, self.left_out = read_sets(version, root, evaluation, extra, only)
+        training, asked, self.left_out = read_sets(version, root, evaluation, extra, only, largest)
         if num_validation > len(training):
             raise ValueError(f"num_validation: there are only {len(training)} training tasks, found {num_validation}.")
         self._sets = training + asked
@@ -98,8 +99,8 @@ class ARC(Task):
         self.title = f"ARC-AGI-{version}"
         self._side, self._translate = side, translate
 
-        order = torch.randperm(len(training), generator=torch.Generator().manual_seed(seed)).tolist()
-        held = sorted(order[:num_validation])
+        generator = torch.Generator().manual_seed(seed)
+        held = sorted(torch.randperm(len(training), generator=generator)[:num_validation].tolist())
         self._asked = {"validation": held, "test": list(range(len(training), len(self._sets)))}
         versions = [augmentations(puzzle, num_augmentations, seed) for puzzle in self._sets]
         self._pairs = all_pairs(self._sets, versions)
@@ -166,8 +167,8 @@ class ARC(Task):
         puzzles, pairs = self._index.asked(split_of(self._asked, split, train=AFRESH), augmented)
         question, answer = self._pairs.versions(puzzles, pairs)
         corner = torch.zeros(len(puzzles), 2, dtype=torch.long)
-        hidden = answer.sizes[:, :1] == 0
-        return self._rows_of(puzzles, write(question, corner), write(answer, corner).masked_fill(hidden, 0))
+        known = write(answer, corner).masked_fill(answer.sizes[:, :1] == 0, 0)
+        return self._rows_of(puzzles, write(question, corner), known)
 
     # Rules
 

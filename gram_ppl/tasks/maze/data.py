@@ -23,6 +23,7 @@ class Split(NamedTuple):
     train: Mazes
     validation: Mazes
     test: Mazes
+    labels: Tensor | None = None  # the file's path through each test maze, [num_test, L]
 
 
 def made(
@@ -103,23 +104,26 @@ def loaded(
     Test mazes are random ones of the second, validation mazes of the first; the rest of the first, without test
     mazes, is for training.
     """
-    rows, others = (read_npz(_only(Path(root), f"*_{name}.npz"), size, verify) for name in ("train", "test"))
+    files = (read_npz(_only(Path(root), f"*_{name}.npz"), size, verify) for name in ("train", "test"))
+    (rows, _), (others, labels) = files
     generator = torch.Generator().manual_seed(seed)
 
     def chosen(source: Tensor, num: int, taken: Tensor) -> Tensor:
+        """Which ones: their numbers."""
         marks = fingerprint(source)
         first = torch.from_numpy(np.unique(marks.numpy(), return_index=True)[1])
         first = first[torch.isin(marks[first], taken, invert=True)]
         if len(first) < num:
             raise ValueError(f"{root}: {num} different mazes are to be held out, and there are only {len(first)}.")
-        return source[first[torch.randperm(len(first), generator=generator)[:num]]]
+        return first[torch.randperm(len(first), generator=generator)[:num]]
 
-    test = chosen(others, num_test, torch.zeros(0, dtype=torch.long))
-    validation = chosen(rows, num_validation, fingerprint(test))
+    tests = chosen(others, num_test, torch.zeros(0, dtype=torch.long))
+    test = others[tests]
+    validation = rows[chosen(rows, num_validation, fingerprint(test))]
     train = rows[torch.isin(fingerprint(rows), fingerprint(torch.cat([test, validation])), invert=True)]
     if not len(train):
         raise ValueError(f"{root}: holding out {num_validation} + {num_test} mazes leaves none to train on.")
-    return Split(*(prepare(part, size) for part in (train, validation, test)))
+    return Split(prepare(train, size), prepare(validation, size), prepare(test, size), labels[tests])
 
 
 def _only(root: Path, pattern: str) -> Path:
@@ -129,11 +133,13 @@ def _only(root: Path, pattern: str) -> Path:
     return found[0]
 
 
-def read_npz(path: str | PathLike[str], size: Size, verify: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """The mazes of a NumPy archive: ``[N, L]`` uint8.
+def read_npz(
+    path: str | PathLike[str], size: Size, verify: Callable[[Tensor, Tensor], Tensor]
+) -> tuple[Tensor, Tensor]:
+    """The mazes of a NumPy archive and their labels: ``[N, L]`` uint8 each.
 
     It holds ``inputs`` and ``labels``, ``[N, L]`` integers each: 0 pad, 1 wall, 2 open, 3 start, 4 goal, and in the
-    labels 5 for the cells of a shortest path. Nothing in it is unpickled. The labels only serve as a check.
+    labels 5 for the cells of a shortest path. Nothing in it is unpickled.
 
     Raises:
         ValueError: a missing or damaged file, other arrays, or a label that ``verify`` refuses; the message says where.
@@ -158,4 +164,4 @@ def read_npz(path: str | PathLike[str], size: Size, verify: Callable[[Tensor, Te
             f"{path}, maze {int(good.int().argmin()) + 1}: expected one start and one goal in the input, "
             "and a shortest path between them as its label."
         )
-    return boards.to(torch.uint8)
+    return boards.to(torch.uint8), labels.to(torch.uint8)

@@ -1,0 +1,210 @@
+"""The tables: which systems stand in their rows, which tasks in their columns, and what a run of each may cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from gram_ppl import presets
+from gram_ppl.inference.halt import Confident, Never
+from gram_ppl.presets.preset import Preset
+from gram_ppl.program.poutine import Anneal
+
+
+@dataclass(frozen=True)
+class Column:
+    """One task of a table.
+
+    Args:
+        name: of its folder.
+        title: as the table says it.
+        preset: task, backbone, rates and test.
+        metrics: what the table shows.
+        packaged: by the name of a system, the weights of the package that its row shows, on the same inputs.
+        data: the setting that says where its files are, for a column of real data.
+        own: by the name of a system, the preset that describes its runs wholly, model and test too.
+        systems: its rows; those of the table if not given.
+        teraflop: of training a run; the table's if not given.
+    """
+
+    name: str
+    title: str
+    preset: Preset
+    metrics: tuple[str, ...]
+    packaged: Mapping[str, str] = field(default_factory=dict)
+    data: str | None = None
+    own: Mapping[str, Preset] = field(default_factory=dict)
+    systems: tuple[str, ...] | None = None
+    teraflop: float | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows and columns of one table at one scale; ``teraflop`` of training a run, None for the presets' updates."""
+
+    title: str
+    systems: tuple[str, ...]
+    columns: tuple[Column, ...]
+    teraflop: float | None
+
+    def rows(self, column: Column) -> tuple[str, ...]:
+        """The systems of a column."""
+        return self.systems if column.systems is None else column.systems
+
+
+def _every_step(preset: Preset, **changes: Any) -> Preset:
+    """Without halting or trying again, which the other systems don't have."""
+    return replace(preset, halt=Never(), retry=None, **changes)
+
+
+COST = ("parameters", "updates", "train_seconds")
+CHAINS = ("unanswered", "restarts")
+SEVERAL = ("accuracy", "selected_accuracy", "coverage_all", "coverage", "coverage_ceiling")
+CALLED = ("network_calls", *COST)
+SUDOKU = Column("sudoku4", "4×4 Sudoku", _every_step(presets.get("sudoku", "gram"), held_out=200), SEVERAL + CALLED)
+ROWS = {
+    "task.tokens": "rows",
+    "beta.last": 3.0,
+    "model.positions": True,
+    "fit.batch_size": 64,
+    "fit.evaluate_steps": 16,
+}
+QUEENS = Column(
+    "queens8-rows", "8 queens, rows", _every_step(presets.get("queens", "gram", ROWS), held_out=200, steps=16),
+    SEVERAL + CALLED,
+)  # fmt: skip
+COLOURING = Column(
+    "colouring8",
+    "colouring, 8 nodes",
+    presets.get("coloring", "gram"),
+    (*SEVERAL[:3], "conflicts", "selected_conflicts", *CALLED),
+)
+GRIDS = Column(
+    "grids4", "4×4 grids from nothing", presets.get("unconditional", "gram"),
+    ("accuracy", "distinct", "network_calls", "seconds", *COST),
+)  # fmt: skip
+GRIDS9 = Column(
+    "grids9",
+    "9×9 grids from nothing",
+    presets.get("unconditional", "gram", {"task.side": 9, "fit.evaluations": 0}),
+    ("accuracy", "distinct", *CHAINS[:1], "network_calls", "seconds", *COST),
+    own={"GRAM, deciding": presets.get("unconditional", "9x9")},
+    systems=("MDLM", "D3PM, uniform", "GRAM", "GRAM, deciding"), teraflop=10,
+)  # fmt: skip
+DIGITS = Column(
+    "mnist", "binarized MNIST, 1,000 pictures, features of our LeNet on MNIST",
+    presets.get("mnist", "quick", {"samples": 1000}), ("fid", "inception_score", "network_calls", *COST),
+    data="task.root",
+)  # fmt: skip
+ONE_SOLUTION = ("Direct, 8 layers", "Looped Transformer", "HRM", "TRM", "GRAM", "GRAM, deciding")
+ROWS_OF_A_FILE = {"num_validation": 0, "num_test": 200, "seed": 0}
+EXTREME = Column(
+    "sudoku9-extreme",
+    "Sudoku-Extreme, 800 rows to train on, 200 others to answer",
+    replace(
+        presets.get("sudoku", "9x9", {"fit.evaluations": 0}), held_out=200,
+        task=ROWS_OF_A_FILE | {"box": (3, 3), "reveal": (0, 40), "mix": 0.3, "clues": (25, 55)},
+    ),
+    ("accuracy", "selected_accuracy", "pass_at_n", *CHAINS[:1], "selected_wrong", *CALLED),
+    data="task.data",
+    own={"GRAM, deciding": presets.get("sudoku", "extreme", {"objective.window": 8, "steps": 1024})},
+    teraflop=20,
+)  # fmt: skip
+SMALL_ARC = Column(
+    "arc10",
+    "ARC-AGI-1, tasks with grids of at most 10×10",
+    replace(
+        presets.get("arc", "quick"), held_out=1000, steps=16,
+        task={"version": 1, "largest": 10, "num_augmentations": 15, "canvas": None, "translate": False},
+    ),
+    ("pass_at_1", "pass_at_2", "tasks", "inputs", "accuracy", *COST),
+    data="task.root", systems=("TRM", "GRAM"), teraflop=15,
+)  # fmt: skip
+MAZES = Column(
+    "maze30",
+    "mazes of 30×30 cells, 1,000 to train on",
+    replace(
+        presets.get("maze", "quick", {"fit.batch_size": 16, "fit.evaluations": 0}), held_out=50, samples=4, steps=16,
+        task={"size": (30, 30), "num_validation": 0, "num_test": 50},
+    ),
+    ("accuracy", "exact_match", "selected_accuracy", "pass_at_n", *CALLED),
+    data="task.root", systems=("TRM", "GRAM"), teraflop=15,
+)  # fmt: skip
+
+UNTIL_CONFIDENT: dict[str, Any] = {"steps": 256, "halt": Confident(0.6), "retry": 16}
+LONG_AND_NOISY: dict[str, Any] = {"steps": 128, "temperature": 1.3}
+NOISY_FIRST: dict[str, Any] = {"steps": 48, "temperature": Anneal(2.0, 1.0, 48)}
+LONG = {"model.width": 96, "fit.evaluations": 12}
+LAPTOP = tuple(
+    Column(
+        name, title, replace(presets.get(task, "gram", LONG | changes), held_out=held_out, **test), metrics,
+        {"GRAM, deciding": weights},
+    )
+    for name, weights, title, task, changes, held_out, test, metrics in (
+        ("queens8", "queens8", "8 queens", "queens", {"fit.updates": 38_000, "fit.lr": 0.0015}, 772, UNTIL_CONFIDENT,
+         SEVERAL + COST),
+        ("colouring8", "coloring8", "colouring, 8 nodes", "coloring",
+         {"fit.updates": 30_000, "fit.scheduled_sampling": 0.5}, 255, NOISY_FIRST,
+         (*SEVERAL[:3], "conflicts", "selected_conflicts", *COST)),
+        ("colouring10", "coloring10", "colouring, 10 nodes", "coloring",
+         {"fit.updates": 24_000, "fit.scheduled_sampling": 0.5, "task.n": 10, "task.num_train": 13_465,
+          "task.num_test": 192}, 192, LONG_AND_NOISY,
+         (*SEVERAL[:3], "conflicts", "selected_conflicts", *COST)),
+        ("queens10", "queens10", "10 queens", "queens",
+         {"fit.updates": 30_000, "fit.lr": 0.0015, "fit.compile": True, "fit.scheduled_sampling": 0.5,
+          "beta.first": 5.0, "model.supervision": 16, "task.n": 10}, 500,
+         UNTIL_CONFIDENT, SEVERAL + COST),
+    )
+)  # fmt: skip
+
+DETERMINISTIC = ("Direct, 8 layers", "Direct, 32 layers", "Looped Transformer", "HRM", "TRM")
+GENERATIVE = ("Autoregressive", "MDLM")
+DECISIONS = (
+    "GRAM", "GRAM, deciding", "answers read once", "lost rows linger", "with Gaussian guidance", "random order",
+    "surest first", "keep head", "without contradiction head", "without own states", "loss at every step",
+    "gradient through all steps", "latent carried",
+)  # fmt: skip
+TRM_AT_TEST_TIME = ("TRM, random z_0", "TRM, sampled decoding", "PTRM")
+ABLATIONS = (
+    "GRAM", "without hierarchy", "without deep supervision", "without both", "Looped Transformer", "no guidance",
+    "noise with mean 0", "mean without noise", "posterior in every transition", "without relations",
+    "KL without balance", "KL averaged over elements", "constant beta", "sigma without bound", "scheduled sampling",
+)  # fmt: skip
+
+FIGURE = "4"
+TABLES: dict[tuple[str, str], Table] = {
+    ("1", "cpu"): Table(
+        "Several solutions (table 1)", (*DETERMINISTIC, *TRM_AT_TEST_TIME, *GENERATIVE, "GRAM", "GRAM, deciding"),
+        (SUDOKU, QUEENS, COLOURING), 1.5,
+    ),
+    ("1", "laptop"): Table(
+        "Several solutions, the paper's protocol (table 1)", ("GRAM", "GRAM, deciding"), LAPTOP, None
+    ),
+    ("2", "cpu"): Table(
+        "Pictures from nothing (table 2)", ("no guidance", "VAE", "MDLM", "D3PM, uniform", "GRAM"), (DIGITS,), 5
+    ),
+    ("3", "cpu"): Table("Ablations (table 3)", ABLATIONS, (SUDOKU, QUEENS), 1.5),
+    ("decisions", "cpu"): Table(
+        "Decisions: what they are worth, and what of them (ours)", DECISIONS,
+        tuple(replace(column, metrics=(*SEVERAL, *CHAINS, *CALLED)) for column in (SUDOKU, QUEENS)),
+        1.5,
+    ),
+    (FIGURE, "cpu"): Table("Depth and width (figure 4)", ("TRM", "GRAM"), (QUEENS,), 1.5),
+    ("8", "cpu"): Table("One solution (table 8)", ONE_SOLUTION, (EXTREME, SMALL_ARC, MAZES), None),
+    ("9", "cpu"): Table(
+        "Boards from nothing (table 9)",
+        ("no guidance", "VAE", "Autoregressive", "MDLM", "D3PM, absorbing", "D3PM, uniform",
+         "D3PM, uniform, 5 times the size", "GRAM"),
+        (GRIDS, GRIDS9), 4,
+    ),
+}  # fmt: skip
+
+
+def with_data(column: Column, path: str | None) -> Column:
+    """The column with its files there."""
+    if column.data is None or path is None:
+        return column
+    change = {column.data: path}
+    own = {system: preset.changed(change) for system, preset in column.own.items()}
+    return replace(column, preset=column.preset.changed(change), own=own)
