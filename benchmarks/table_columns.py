@@ -84,12 +84,20 @@ GRIDS = Column(
     "grids4", "4×4 grids from nothing", presets.get("unconditional", "gram"),
     ("accuracy", "distinct", "network_calls", "seconds", *COST),
 )  # fmt: skip
+SHORT = {
+    "model.width": 64,
+    "model.block": 4,
+    "objective.steps": 4,
+    "objective.window": 4,
+    "fit.lr": 2e-3,
+    "steps": 1600,
+}
 GRIDS9 = Column(
     "grids9",
     "9×9 grids from nothing",
     presets.get("unconditional", "gram", {"task.side": 9, "fit.evaluations": 0}),
     ("accuracy", "distinct", *CHAINS[:1], "network_calls", "seconds", *COST),
-    own={"GRAM, deciding": presets.get("unconditional", "9x9")},
+    own={"GRAM, deciding": presets.get("unconditional", "9x9", SHORT)},
     systems=("MDLM", "D3PM, uniform", "GRAM", "GRAM, deciding"), teraflop=10,
 )  # fmt: skip
 DIGITS = Column(
@@ -109,7 +117,7 @@ EXTREME = Column(
     ("accuracy", "selected_accuracy", "pass_at_n", *CHAINS[:1], "selected_wrong", *CALLED),
     data="task.data",
     own={"GRAM, deciding": presets.get("sudoku", "extreme", {"objective.window": 8, "steps": 1024})},
-    teraflop=20,
+    teraflop=12,
 )  # fmt: skip
 SMALL_ARC = Column(
     "arc10",
@@ -119,7 +127,7 @@ SMALL_ARC = Column(
         task={"version": 1, "largest": 10, "num_augmentations": 15, "canvas": None, "translate": False},
     ),
     ("pass_at_1", "pass_at_2", "tasks", "inputs", "accuracy", *COST),
-    data="task.root", systems=("TRM", "GRAM"), teraflop=15,
+    data="task.root", systems=("TRM", "GRAM"), teraflop=10,
 )  # fmt: skip
 MAZES = Column(
     "maze30",
@@ -129,7 +137,7 @@ MAZES = Column(
         task={"size": (30, 30), "num_validation": 0, "num_test": 50},
     ),
     ("accuracy", "exact_match", "selected_accuracy", "pass_at_n", *CALLED),
-    data="task.root", systems=("TRM", "GRAM"), teraflop=15,
+    data="task.root", systems=("TRM", "GRAM"), teraflop=8,
 )  # fmt: skip
 
 UNTIL_CONFIDENT: dict[str, Any] = {"steps": 256, "halt": Confident(0.6), "retry": 16}

@@ -64,7 +64,7 @@ def table(found: dict[str, dict[str, dict[str, Any]]]) -> str:
 def main() -> None:
     """All systems on all tasks."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--samples", type=int, default=200, help="answers to each input")
+    parser.add_argument("--samples", type=int, default=100, help="answers to each input")
     parser.add_argument("--inputs", type=int, default=200, help="test inputs; those with 2 to 50 solutions count")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--teraflop", type=float, help="of training a run; table 1's if not given")

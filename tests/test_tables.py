@@ -368,6 +368,13 @@ def test_the_written_tables_are_those_of_their_records(number: str, scale: str, 
     assert document.read_text() == tables.DOCUMENT.read_text()
 
 
+def test_the_written_uniformity_is_that_of_its_records() -> None:
+    found = json.loads((tables.RESULTS / "uniformity.json").read_text())
+    text = tables.DOCUMENT.read_text()
+    assert table_text.insert(text, "uniformity", uniformity.table(found)) == text
+    assert all(list(systems) == ["ideal sampler", *uniformity.COMPARED] for systems in found.values())
+
+
 def test_the_picture_shows_what_the_table_says() -> None:
     text = (tables.RESULTS / "table_1_cpu.md").read_text().partition("### 8 queens, rows")[2].partition("###")[0]
     rows = [[cell.split()[0] if cell.strip() else "" for cell in line.split("|")[1:-1]] for line in text.splitlines()]

@@ -45,6 +45,11 @@ def from_nothing(game: str = "sudoku", side: int = 4, *, pool: int = 5000, seed:
     return Unconditional(made)
 
 
+def puzzle_tokens(task: ARC) -> PuzzleTokens:
+    """The encoder of ARC, whose puzzles have an embedding each."""
+    return PuzzleTokens(task.num_puzzles)
+
+
 BACKBONE = {"width": 512, "hidden": 512, "layers": 2, "transitions": 3, "supervision": 16, "registers": 16}
 RATES = {"batch_size": 768, "lr": 1e-4, "weight_decay": 1.0, "ema": 0.9999}
 ROPE = Attention(8, rope=True, relations=False)
@@ -174,7 +179,7 @@ PRESETS: dict[str, dict[str, Preset]] = {
             ARC, LogLinear(1.0, 1.0),
             task={"version": 1, "num_augmentations": 15, "canvas": None, "translate": False},
             model={"mixer": Attention(), "noise": LearnedNoise(scale=0.1)},
-            encoder=lambda task: PuzzleTokens(task.num_puzzles),
+            encoder=puzzle_tokens,
             fit={"updates": 800, "batch_size": 16, "lr": 2e-3, "decay": 0.5, "evaluations": 0},
             needs=("root", "only"), samples=4, steps=8,
         ),
@@ -182,7 +187,7 @@ PRESETS: dict[str, dict[str, Preset]] = {
             ARC, LogLinear(0.04, 0.04),
             task={"version": 1, "num_augmentations": 7},
             model=BACKBONE | {"low_steps": 4, "mixer": ROPE},
-            encoder=lambda task: PuzzleTokens(task.num_puzzles),
+            encoder=puzzle_tokens,
             fit=RATES | {"updates": 500_000, "evaluations": 0}, needs=("root",), samples=4, steps=8,
         ),
     },

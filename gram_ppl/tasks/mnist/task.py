@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from itertools import count
 from os import PathLike, fspath
 from typing import TYPE_CHECKING
@@ -70,14 +71,22 @@ class BinarizedMNIST(Task):
         super().__init__(Spec(size * size, 3, size * size, 3))
         self.title = "binarized digits"
 
-        generator = torch.Generator().manual_seed(seed)
-        if root is None:
-            num_test = NUM_DRAWN_TEST if num_test is None else num_test
-            numbers = {"train": NUM_DRAWN + num_validation, "test": num_test}
+        self._root, self._seed, self._num_validation = root, seed, num_validation
+        self._num_test = NUM_DRAWN_TEST if root is None and num_test is None else num_test
+        if root is not None:
+            self._held  # noqa: B018 (what is wrong with the files is said here)
+
+    @cached_property
+    def _held(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """Tokens and labels of each split; drawn digits only when they are asked for, which takes seconds."""
+        generator = torch.Generator().manual_seed(self._seed)
+        num_validation, num_test = self._num_validation, self._num_test
+        if self._root is None:
+            numbers = {"train": NUM_DRAWN + num_validation, "test": num_test or 0}
             digits = {split: torch.randint(10, (num,), generator=generator) for split, num in numbers.items()}
-            pools = {split: (draw_digits(of, size, generator), of) for split, of in digits.items()}
+            pools = {split: (draw_digits(of, self.size, generator), of) for split, of in digits.items()}
         else:
-            pools = {split: (images > 127, of) for split, (images, of) in read_mnist(root, size).items()}
+            pools = {split: (images > 127, of) for split, (images, of) in read_mnist(self._root, self.size).items()}
         num_train, of_test = len(pools["train"][0]), len(pools["test"][0])
         num_test = of_test if num_test is None else num_test
         if num_validation >= num_train or num_test > of_test:
@@ -88,17 +97,19 @@ class BinarizedMNIST(Task):
         order = torch.randperm(num_train, generator=generator)
         some = torch.randperm(of_test, generator=generator)[:num_test]
         rows = {"train": order[num_validation:], "validation": order[:num_validation], "test": some}
-        self._held: dict[str, tuple[Tensor, Tensor]] = {}
+        held: dict[str, tuple[Tensor, Tensor]] = {}
         for split, chosen in rows.items():
             white, of = pools["test" if split == "test" else "train"]
             chosen = chosen.sort().values
-            self._held[split] = (OFF + white[chosen].flatten(1).to(torch.uint8), of[chosen])
+            held[split] = (OFF + white[chosen].flatten(1).to(torch.uint8), of[chosen])
+        return held
 
     # Data
 
     def inputs(self, split: str) -> Tensor:
         """No tokens for each picture of a split: ``[num, 0]`` int64."""
-        return torch.zeros(len(self._split(split)[0]), 0, dtype=torch.long)
+        known = {"test": self._num_test, "validation": self._num_validation}.get(split)
+        return torch.zeros(len(self._split(split)[0]) if known is None else known, 0, dtype=torch.long)
 
     def answers(self, split: str) -> Tensor:
         """The pictures of ``"validation"``, ``"test"`` or ``"train"``: ``[num, size²]`` int64 tokens."""
