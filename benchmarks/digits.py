@@ -20,11 +20,11 @@ from table_runs import Run, of_pictures
 from tables import RESULTS, ROOT
 
 import gram_ppl as gp
-from gram_ppl.reporting.pictures.style import BLUE, GREEN, GREY, ORANGE, SKY, canvas, counted, save, tidy
+from gram_ppl.reporting.pictures.style import BLUE, GREEN, GREY, ORANGE, canvas, counted, save, tidy
 
 DEPTHS = (1, 2, 4, 8, 16, 32, 64)
 SHOWN = 10  # on a side
-COLOURS = dict(zip(("no guidance", "VAE", "MDLM", "D3PM, uniform"), (GREY, GREEN, SKY, ORANGE), strict=True))
+COLOURS = dict(zip(("no guidance", "VAE", "D3PM, uniform"), (GREY, GREEN, ORANGE), strict=True))
 
 
 def by_depth(run: Run, depths: tuple[int, ...] = DEPTHS) -> tuple[list[dict[str, Any]], torch.Tensor]:

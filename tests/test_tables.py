@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 import sys
 from concurrent.futures import Future
@@ -127,8 +128,9 @@ def test_flops_of_an_update_are_those_that_torch_counts_in_training(system: str,
     assert flop[1] - flop[0] == 2 * table_runs._flops_an_update(one, task) > 0
 
 
-def test_every_row_is_a_system_and_every_figure_has_a_name() -> None:
+def test_every_row_is_a_system_and_every_figure_has_a_name(tmp_path: Path) -> None:
     for table in TABLES.values():
+        assert pickle.loads(pickle.dumps(tables.runs_of(table, tmp_path, 1, None)))  # for the processes
         assert set(table.systems) <= set(SYSTEMS)
         assert len({column.name for column in table.columns}) == len(table.columns)
         for column in table.columns:
