@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 import gram_ppl as gp
 from gram_ppl.cli import app
+from gram_ppl.cli.folders import thinking
 from gram_ppl.storage import places
 from gram_ppl.storage.card import Card, digest
 from gram_ppl.storage.measurement import Measurement
@@ -108,6 +109,19 @@ def test_solve_finds_every_completion() -> None:
     assert (result["solutions"], result["complete"]) == (18, True)
     model, _, task, options = gp.pretrained("sudoku4")
     assert gp.solve(model, task, task.parse(PUZZLE), **options, seed=0).verified.all()
+
+
+def test_every_completion_of_a_board_that_is_read_again_elsewhere() -> None:
+    """Seven completions of three queens: a second reading, which makes single answers surer, refuses one of them."""
+    model, _, task, _ = gp.pretrained("queens10")
+    options = thinking(Path("pretrained:queens10"), model, task, mode="coverage", every=True)
+    assert (options["views"], options["first_answer"]) == (1, False)
+    assert thinking(Path("pretrained:queens10"), model, task, mode="accuracy")["views"] == 8
+    x = next(x for x in task.inputs("test")[:2000] if (x > 0).sum() == 3 and task.num_solutions(x) == 7)
+    done = call("solve", "pretrained:queens10", task.line(x), "--all", "--json")
+    assert done.exit_code == 0, done.output
+    (result,) = json.loads(done.stdout)["puzzles"]
+    assert (result["solutions"], result["complete"]) == (7, True)
 
 
 def test_list_names_them_all() -> None:

@@ -47,12 +47,13 @@ def thinking(
         task: its task.
         mode: depth and noise where neither ``steps`` nor the run says.
         steps: supervision steps, before what the run or the mode says.
-        every: all answers are wanted, so that no trajectory ends because another has an answer.
+        every: all answers are wanted, and verified: no trajectory ends because another has an answer, and none is sent
+            back by a second reading, which costs coverage.
     """
     options: dict[str, Any] = {"steps": steps}
     if model.block is not None or not task.inputs("test").shape[-1]:
         run = Measurement.stored(folder).options(task)
-        options = run | {"steps": steps or run["steps"], "first_answer": run["first_answer"] and not every}
+        options = run | {"steps": steps or run["steps"]} | ({"first_answer": False, "views": 1} if every else {})
     return in_mode(model, mode, options)
 
 
