@@ -1,0 +1,85 @@
+"""ARC-AGI on a laptop: a model of its own for each small evaluation task, from nothing but its demonstration pairs.
+
+    python benchmarks/arc.py --data FOLDER
+
+The folder holds the public set. Of the evaluation tasks those count whose grids, answers too, are at most 10×10. TRM
+and GRAM train on the pairs of one task under 15 augmentations, with as many operations each; the test inputs are
+answered in all versions, and the two most frequent grids stand (pass@2). Each task is a run in a folder: what is
+finished is not run again, and what was interrupted goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from table_runs import Run
+from table_text import insert, markdown
+from tables import DOCUMENT, RESULTS, ROOT, carry_out
+
+import gram_ppl as gp
+from gram_ppl import presets
+
+SYSTEMS = ("TRM", "GRAM")
+MEANS = ("pass_at_1", "pass_at_2", "parameters", "updates", "train_seconds")  # over tasks
+
+
+def runs_of(data: Path, largest: int, root: Path, teraflop: float) -> list[Run]:
+    """A run for each task and system."""
+    small = gp.tasks.ARC(1, data, largest=largest)
+    names = dict.fromkeys(question.task for question in small.questions("test"))
+    files = {"task.root": str(data)}
+    settings = {name: presets.get("arc", "quick", files | {"task.only": [name]}) for name in names}
+    return [Run(root, name, settings[name], system, 0, teraflop) for name in names for system in SYSTEMS]
+
+
+def row(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What a system reached: shares of the tasks' test inputs, averaged over tasks."""
+    means = {key: mean(one[key] for one in found) for key in MEANS}
+    return {"tasks": len(found), **means, "solved": [one["column"] for one in found if one["pass_at_2"] == 1]}
+
+
+def table(rows: dict[str, dict[str, Any]]) -> str:
+    """A row for each system."""
+    header = ("", "tasks", "pass@1", "pass@2", "parameters", "updates a task", "training a task, s")
+    lines = [
+        [name, str(one["tasks"]), *(f"{one[key]:.3f}" for key in MEANS[:2]), *(f"{one[key]:,.0f}" for key in MEANS[2:])]
+        for name, one in rows.items()
+    ]  # fmt: skip
+    return markdown(header, lines)
+
+
+def main() -> None:
+    """Run what is missing, write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder of the public set")
+    parser.add_argument("--largest", type=int, default=10, help="rows or columns of a grid, at most")
+    parser.add_argument("--teraflop", type=float, default=0.3, help="of training a task, in matrix products")
+    parser.add_argument("--tasks", type=int, help="only so many, the first by name")
+    parser.add_argument("--jobs", type=int, default=2, help="runs side by side, a thread each")
+    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "arc", help="folder of the runs")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--document", type=Path, default=DOCUMENT)
+    given = parser.parse_args()
+    runs = runs_of(given.data, given.largest, given.out, given.teraflop)
+    runs = runs if given.tasks is None else runs[: given.tasks * len(SYSTEMS)]
+    failed = carry_out(runs, given.jobs)
+    made = [metrics for run in runs if (metrics := run.metrics()) is not None]
+    rows = {name: row(found) for name in SYSTEMS if (found := [one for one in made if one["system"] == name])}
+    given.results.mkdir(parents=True, exist_ok=True)
+    record = {"largest": given.largest, "teraflop": given.teraflop, "systems": rows}
+    (given.results / "arc.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    text = table(rows)
+    given.document.write_text(insert(given.document.read_text(encoding="utf-8"), "arc", text), encoding="utf-8")
+    print(text)
+    if failed:
+        sys.exit("\n".join(failed))
+
+
+if __name__ == "__main__":
+    main()
