@@ -21,6 +21,7 @@ from gram_ppl.storage.places import WEIGHTS
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
+import arc
 import digits
 import figure_text
 import overview
@@ -287,6 +288,30 @@ def test_pictures_are_judged_with_the_files_that_are_given(
     digits.main()
     assert [one["steps"] for one in json.loads((tmp_path / "digits.json").read_text())] == [1, 2]
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_model_for_each_small_task_of_arc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for part, names in (("training", ["a"]), ("evaluation", ["b", "c", "large"])):
+        (tmp_path / "data" / part).mkdir(parents=True)
+        for k, name in enumerate(names):
+            grids = [[[k, n], [1 + n, 2]] if name != "large" else [[n] * 11] for n in range(3)]
+            pairs = [{"input": grid, "output": grid[::-1]} for grid in grids]
+            task = {"train": pairs[:2], "test": pairs[2:]}
+            (tmp_path / "data" / part / f"{name}.json").write_text(json.dumps(task))
+    made = arc.runs_of(tmp_path / "data", 10, tmp_path / "runs", 1e-6)
+    assert [(run.column, run.system) for run in made] == [("b", "TRM"), ("b", "GRAM"), ("c", "TRM"), ("c", "GRAM")]
+    assert made[0].task().num_puzzles > 1  # its augmentations
+    for run in made:
+        perform(run)
+    (tmp_path / "document.md").write_text("# Results\n")
+    places = {"data": "data", "out": "runs", "results": ".", "document": "document.md"}
+    arguments = [str(part) for name in places for part in (f"--{name}", tmp_path / places[name])]
+    monkeypatch.setattr(sys, "argv", ["arc.py", *arguments, "--teraflop", "1e-6"])
+    arc.main()
+    found = json.loads((tmp_path / "arc.json").read_text())["systems"]
+    assert {name: (one["tasks"], one["updates"]) for name, one in found.items()} == {"TRM": (2, 1), "GRAM": (2, 1)}
+    assert all(0 <= one["pass_at_1"] <= one["pass_at_2"] <= 1 for one in found.values())
+    assert "| GRAM | 2 | " in (tmp_path / "document.md").read_text()
 
 
 def test_what_was_written_elsewhere_is_kept_and_not_run_again(
