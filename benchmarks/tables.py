@@ -128,6 +128,8 @@ def main() -> None:
     table = TABLES.get((args.table, args.scale))
     if table is None:
         parser.error(f"there is no table {args.table} at the scale {args.scale}")
+    if wrong := [one for one in args.data if "=" not in one]:
+        parser.error(f"--data: expected COLUMN=PATH, found {wrong[0]!r}")
     files = dict(one.partition("=")[::2] for one in args.data)
     if unknown := files.keys() - {column.name for column in table.columns if column.data}:
         parser.error(f"--data: no column {unknown.pop()!r} of this table has files")

@@ -265,7 +265,11 @@ def test_pictures_are_judged_with_the_files_that_are_given(
     monkeypatch.setitem(TABLES, ("2", "cpu"), table)
     places = {name: tmp_path / name for name in ("out", "results", "document")}
     arguments = ["tables.py", "2", *(str(part) for name in places for part in (f"--{name}", places[name]))]
-    for wrong, message in (([], "--data mnist=PATH must say"), (["--data", "digits=x"], "no column 'digits'")):
+    for wrong, message in (
+        ([], "--data mnist=PATH must say"),
+        (["--data", "digits=x"], "no column 'digits'"),
+        (["--data", "mnist"], "expected COLUMN=PATH, found 'mnist'"),
+    ):
         monkeypatch.setattr(sys, "argv", [*arguments, *wrong])
         with pytest.raises(SystemExit, match="2"):
             tables.main()
