@@ -100,7 +100,7 @@ GRIDS9 = Column(
     own={"GRAM, deciding": presets.get("unconditional", "9x9", SHORT)},
     systems=("MDLM", "D3PM, uniform", "GRAM", "GRAM, deciding"), teraflop=10,
 )  # fmt: skip
-PICTURES = {"samples": 1000, "model.supervision": 32, "steps": 32, "fit.lr": 4e-3, "beta.last": 10.0}
+PICTURES = {"samples": 1000, "model.supervision": 32, "steps": 32, "fit.lr": 4e-3, "beta.last": 3.0}
 DIGITS = Column(
     "mnist", "binarized MNIST, 1,000 pictures, features of our LeNet on MNIST",
     presets.get("mnist", "quick", PICTURES), ("fid", "inception_score", "network_calls", *COST),
