@@ -141,7 +141,7 @@ RECIPES = {
         "mnist", "binarized digits of 28×28 pixels from nothing", "the 59,000 training pictures of MNIST",
         "accuracy says that every token is a pixel; how good the pictures are (FID, inception score) says table 2 of "
         "the results, which wants MNIST's files",
-        settings={"fit.updates": 2761, "fit.lr": 0.004, "beta.last": 10.0, "model.supervision": 32},
+        settings={"fit.updates": 2761, "fit.lr": 0.004, "model.supervision": 32},
         data_setting="task.root", small=_drawn_digits, measured={"steps": 64, "samples": 1000},
     ),
 }  # fmt: skip
