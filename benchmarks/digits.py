@@ -22,7 +22,7 @@ from tables import RESULTS, ROOT
 import gram_ppl as gp
 from gram_ppl.reporting.pictures.style import BLUE, GREEN, GREY, ORANGE, canvas, counted, save, tidy
 
-DEPTHS = (1, 2, 4, 8, 16, 32, 64)
+DEPTHS = (1, 2, 4, 8, 16, 32)
 SHOWN = 10  # on a side
 COLOURS = dict(zip(("no guidance", "VAE", "D3PM, uniform"), (GREY, GREEN, ORANGE), strict=True))
 

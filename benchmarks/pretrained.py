@@ -142,7 +142,7 @@ RECIPES = {
         "accuracy says that every token is a pixel; how good the pictures are (FID, inception score) says table 2 of "
         "the results, which wants MNIST's files",
         settings={"fit.updates": 2761, "fit.lr": 0.004, "model.supervision": 32},
-        data_setting="task.root", small=_drawn_digits, measured={"steps": 64, "samples": 1000},
+        data_setting="task.root", small=_drawn_digits, measured={"steps": 32, "samples": 1000},
     ),
 }  # fmt: skip
 

@@ -76,6 +76,24 @@ def test_weights_are_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert torch.equal(model.state_dict()[name], weights)
 
 
+def test_digits_are_measured_and_made_without_the_files_of_their_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "digits"
+    shutil.copytree(places.WEIGHTS / "digits", out)
+    recipe = pretrained.RECIPES["digits"]
+    monkeypatch.setitem(pretrained.RECIPES, "digits", replace(recipe, measured={"steps": 2, "samples": 3}))
+    monkeypatch.setattr("gram_ppl.tasks.mnist.task.draw_digits", lambda *_: pytest.fail("digits were drawn"))
+    pretrained.main(["digits", "--again", "--out", str(out)])
+    card = Card.read(out)
+    assert card is not None
+    assert (card.figures["num_samples"], card.figures["steps"]) == (3, 2)
+    done = call("generate", str(out), "--samples", "2", "--json")
+    assert done.exit_code == 0, done.output
+    made = json.loads(done.stdout)
+    assert (made["steps"], made["verified"], [len(one["tokens"]) for one in made["answers"]]) == (2, 2, [784, 784])
+
+
 def test_weights_are_trained_and_packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small = {"model.width": 8, "fit.batch_size": 32, "task.num_validation": 2, "task.num_test": 2, "samples": 2}
     recipe = replace(pretrained.RECIPES["sudoku4"], settings=small | {"fit.updates": 2})
