@@ -98,7 +98,6 @@ class ARC(Task):
         super().__init__(Spec(1 + side * side, VOCABULARY, side * side, VOCABULARY, relations(side)), {"canvas": side})
         self.title = f"ARC-AGI-{version}"
         self._side, self._translate = side, translate
-
         generator = torch.Generator().manual_seed(seed)
         held = sorted(torch.randperm(len(training), generator=generator)[:num_validation].tolist())
         self._asked = {"validation": held, "test": list(range(len(training), len(self._sets)))}
