@@ -96,26 +96,26 @@ GRIDS9 = Column(
     "grids9",
     "9×9 grids from nothing",
     presets.get("unconditional", "gram", {"task.side": 9, "fit.evaluations": 0}),
-    ("accuracy", "distinct", *CHAINS[:1], "network_calls", "seconds", *COST),
+    ("accuracy", "distinct", "unanswered", "network_calls", "seconds", *COST),
     own={"GRAM, deciding": presets.get("unconditional", "9x9", SHORT)},
     systems=("MDLM", "D3PM, uniform", "GRAM", "GRAM, deciding"), teraflop=10,
 )  # fmt: skip
-PICTURES = {"samples": 1000, "model.supervision": 32, "steps": 32, "fit.lr": 4e-3, "beta.last": 3.0}
+PICTURES = {"samples": 1000, "model.supervision": 32, "steps": 32, "fit.lr": 4e-3}
 DIGITS = Column(
     "mnist", "binarized MNIST, 1,000 pictures, features of our LeNet on MNIST",
     presets.get("mnist", "quick", PICTURES), ("fid", "inception_score", "network_calls", *COST),
     data="task.root",
 )  # fmt: skip
 ONE_SOLUTION = ("Direct, 8 layers", "Looped Transformer", "HRM", "TRM", "GRAM", "GRAM, deciding")
-ROWS_OF_A_FILE = {"num_validation": 0, "num_test": 200, "seed": 0}
 EXTREME = Column(
     "sudoku9-extreme",
     "Sudoku-Extreme, 800 rows to train on, 200 others to answer",
     replace(
         presets.get("sudoku", "9x9", {"fit.evaluations": 0}), held_out=200,
-        task=ROWS_OF_A_FILE | {"box": (3, 3), "reveal": (0, 40), "mix": 0.3, "clues": (25, 55)},
+        task={"box": (3, 3), "reveal": (0, 40), "mix": 0.3, "clues": (25, 55), "num_validation": 0, "num_test": 200,
+              "seed": 0},
     ),
-    ("accuracy", "selected_accuracy", "pass_at_n", *CHAINS[:1], "selected_wrong", *CALLED),
+    ("accuracy", "selected_accuracy", "pass_at_n", "unanswered", "selected_wrong", *CALLED),
     data="task.data",
     own={"GRAM, deciding": presets.get("sudoku", "extreme", {"objective.window": 8, "steps": 1024})},
     teraflop=12,

@@ -16,7 +16,7 @@ from table_text import Key
 from torch import Tensor
 
 import gram_ppl as gp
-from gram_ppl.cli.measuring import measure
+from gram_ppl.cli.measuring import from_nothing
 from gram_ppl.evaluation import features
 from gram_ppl.inference.options import depth
 from gram_ppl.inference.select import SELECTORS
@@ -216,9 +216,8 @@ def judge(
         return found | task.own_score(x, lambda x: gp.rollout(model, x, **options, seed=seed).tokens.cpu())
     steps = _test_steps(preset, system)
     steps = depth(model) if steps is None else steps
-    found = measure(model, task, x, replace(Measurement.of(preset), steps=steps), seed=seed)
+    found, made = from_nothing(model, task, x[0], replace(Measurement.of(preset), steps=steps), seed)
     if isinstance(task, gp.tasks.BinarizedMNIST):
-        made = gp.generate(model, num_samples=preset.samples, steps=steps, seed=seed).cpu()
         found |= of_pictures(task, cache)(made)
     return found
 

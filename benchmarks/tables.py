@@ -17,6 +17,7 @@ import sys
 from collections.abc import Container, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
+from itertools import chain
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -37,9 +38,8 @@ def runs_of(table: Table, root: Path, seeds: int, teraflop: float | None) -> lis
 
     ``teraflop``: of training a run; that of the column or of the table if None.
     """
-    names = [name for column in table.columns for name in table.rows(column)]
-    names += [weights for name in names if (weights := SYSTEMS[name].weights) is not None]
-    systems = sorted(dict.fromkeys(names), key=lambda name: SYSTEMS[name].weights is not None)
+    trained = {column.name: _trained(table.rows(column)) for column in table.columns}
+    systems = sorted(dict.fromkeys(chain(*trained.values())), key=lambda name: SYSTEMS[name].weights is not None)
     return [
         Run(
             root, column.name, column.own.get(system, column.preset), system, seed,
@@ -48,13 +48,13 @@ def runs_of(table: Table, root: Path, seeds: int, teraflop: float | None) -> lis
         for seed in range(seeds)
         for system in systems
         for column in table.columns
-        if system in _trained(table.rows(column)) and (seed == 0 or system not in column.packaged)
+        if system in trained[column.name] and (seed == 0 or system not in column.packaged)
     ]  # fmt: skip
 
 
-def _trained(systems: Sequence[str]) -> set[str | None]:
+def _trained(systems: Sequence[str]) -> list[str]:
     """Those systems, and those whose weights they use."""
-    return {*systems, *(SYSTEMS[name].weights for name in systems)}
+    return [*systems, *(weights for name in systems if (weights := SYSTEMS[name].weights) is not None)]
 
 
 def carry_out(runs: Sequence[Run], jobs: int, done: Container[Key] = ()) -> list[str]:
@@ -64,10 +64,10 @@ def carry_out(runs: Sequence[Run], jobs: int, done: Container[Key] = ()) -> list
     """
     failed = []
     wanted = [run for run in runs if run.metrics() is None and run.key not in done]
-    needed = {(run.column, SYSTEMS[run.system].weights, run.seed) for run in wanted}
+    needed = {(run.column, run.how.weights, run.seed) for run in wanted}
     wanted += [run for run in runs if run.metrics() is None and run.key in done and run.key in needed]
     for first in (True, False):  # first those that train
-        pending = [run for run in wanted if (SYSTEMS[run.system].weights is None) == first]
+        pending = [run for run in wanted if (run.how.weights is None) == first]
         with ProcessPoolExecutor(max_workers=jobs, mp_context=get_context("spawn")) as pool:
             futures = {pool.submit(perform, run): run for run in pending}
             for count, future in enumerate(as_completed(futures), start=1):

@@ -18,7 +18,6 @@ from typing import Any
 import torch
 from table_columns import TABLES
 from table_runs import Run, perform, rolled_out
-from table_systems import SYSTEMS
 from table_text import insert, markdown
 from tables import DOCUMENT, RESULTS, ROOT
 
@@ -35,7 +34,7 @@ def tested(run: Run, samples: int, inputs: int) -> dict[str, Any]:
     perform(run)
     task = run.task()
     model, _, _ = gp.load(run.weights, task=task)
-    options = rolled_out(run.preset, SYSTEMS[run.system], task) | {"num_samples": samples}
+    options = rolled_out(run.preset, run.how, task) | {"num_samples": samples}
     return gp.uniformity(model, task, task.inputs("test")[:inputs], **options, seed=run.seed)
 
 

@@ -147,13 +147,16 @@ def measure(
     if not len(x):
         raise ValueError("the test split is empty: there is nothing to measure on")
     if not x.shape[1]:
-        return _from_nothing(model, task, x[0], how, seed)
+        return from_nothing(model, task, x[0], how, seed)[0]
     options = {"num_samples": how.samples, **how.options(task)}
     found = metrics.evaluate(model, task, x=x, **options, select=select, mode=mode, seed=seed)
     return found | task.own_score(x, lambda x: rollout(model, x, **options, seed=seed).tokens.cpu())
 
 
-def _from_nothing(model: nn.Module, task: Task, nothing: Tensor, how: Measurement, seed: int) -> dict[str, Any]:
+def from_nothing(
+    model: nn.Module, task: Task, nothing: Tensor, how: Measurement, seed: int
+) -> tuple[dict[str, Any], Tensor]:
+    """What :func:`measure` says of a model of whole boards or pictures, and those that it made, ``[N, L_out]``."""
     program: Any = model
     shares = Shares(1, next(model.parameters()).device)
     options: dict[str, Any] = {"steps": how.steps, "noise": Temperature(how.temperature), "seed": seed}
@@ -172,4 +175,4 @@ def _from_nothing(model: nn.Module, task: Task, nothing: Tensor, how: Measuremen
     if task.listable:
         total = task.num_solutions(nothing)
         found |= {"coverage": different / total, "boards_in_all": total}
-    return found
+    return found, made

@@ -63,7 +63,7 @@ def evaluate(
         together; absent for models that don't say what a step costs), ``seconds`` (of rollouts and selection),
         ``num_test``, ``num_samples``. Of models that decide also ``unanswered`` and ``wrong`` (shares of the samples
         without an answer and with one that doesn't hold), ``selected_unanswered`` and ``selected_wrong`` (the same of
-        the selected answers) and ``restarts`` (of a trajectory, mean).
+        the selected answers) and ``restarts`` (of a trajectory, mean). Beside them the task's own ``figures``.
     """
     x = task.inputs("test") if x is None else x
     start = time.perf_counter()
@@ -106,7 +106,7 @@ def evaluate(
         result["coverage"] = mean(share[several])
         ceiling = 1 - (1 - 1 / total[several]) ** num_samples
         result["coverage_ceiling"] = ceiling.mean().item()
-    return result
+    return result | task.figures(x, out.tokens)
 
 
 class Tuned(NamedTuple):

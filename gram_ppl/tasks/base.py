@@ -177,6 +177,13 @@ class Task(metaclass=_TaskMeta):
         """What the paper's tables count as conflicts; the violations unless a task says otherwise: ``[...]`` int64."""
         return self.violations(x, y)
 
+    def figures(self, x: Tensor, y: Tensor) -> dict[str, float]:
+        """Figures that only this task knows, of N answers of each test input; none unless a task has some.
+
+        ``[n, L_in], [n, N, L_out]``; :func:`gram_ppl.metrics.evaluate` adds them to its own.
+        """
+        return {}
+
     def own_score(self, x: Tensor, answers: Callable[[Tensor], Tensor]) -> dict[str, float]:
         """Figures that only this task knows, of test inputs ``[n, L_in]``; none unless a task has a rule of its own.
 

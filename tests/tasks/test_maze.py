@@ -20,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+import gram_ppl as gp
 from gram_ppl.tasks import Spec
 from gram_ppl.tasks.boards import symmetries
 from gram_ppl.tasks.maze.data import made, read_npz
@@ -506,14 +507,16 @@ def test_exact_match_is_with_the_path_of_the_file(tmp_path: Path) -> None:
     x = maze.inputs("test")
     number = torch.tensor([maze.num_solutions(board) for board in x])
     first, last = (torch.stack([maze.solutions(board)[k] for board in x])[:, None] for k in (0, -1))
-    assert maze.own_score(x, lambda x: last) == {"exact_match": 1}
+    assert maze.figures(x, last) == {"exact_match": 1}
     single = (number == 1).double().mean().item()
     assert single < 1
-    assert maze.own_score(x, lambda x: first) == {"exact_match": pytest.approx(single)}
-    assert maze.own_score(x, lambda x: torch.cat([first, last], 1)) == {"exact_match": pytest.approx((1 + single) / 2)}
-    assert maze.own_score(x[:3], lambda x: last[:3]) == {"exact_match": 1}
-    assert maze.own_score(maze.inputs("validation"), lambda x: last) == {}
-    assert task().own_score(task().inputs("test"), lambda x: x[:, None]) == {}
+    assert maze.figures(x, first) == {"exact_match": pytest.approx(single)}
+    assert maze.figures(x, torch.cat([first, last], 1)) == {"exact_match": pytest.approx((1 + single) / 2)}
+    assert maze.figures(x[:3], last[:3]) == {"exact_match": 1}
+    assert maze.figures(maze.inputs("validation"), last[:5]) == {}
+    found = gp.metrics.evaluate(gp.models.GRAM(maze.spec, width=8), maze, x=x[:2], num_samples=2, steps=1)
+    assert found["exact_match"] == 0
+    assert task().figures(task().inputs("test"), task().inputs("test")[:, None]) == {}
 
 
 def test_test_mazes_are_not_trained_on_though_both_files_hold_them(tmp_path: Path) -> None:

@@ -98,8 +98,8 @@ class ARC(Task):
         super().__init__(Spec(1 + side * side, VOCABULARY, side * side, VOCABULARY, relations(side)), {"canvas": side})
         self.title = f"ARC-AGI-{version}"
         self._side, self._translate = side, translate
-        generator = torch.Generator().manual_seed(seed)
-        held = sorted(torch.randperm(len(training), generator=generator)[:num_validation].tolist())
+        order = torch.randperm(len(training), generator=torch.Generator().manual_seed(seed)).tolist()
+        held = sorted(order[:num_validation])
         self._asked = {"validation": held, "test": list(range(len(training), len(self._sets)))}
         versions = [augmentations(puzzle, num_augmentations, seed) for puzzle in self._sets]
         self._pairs = all_pairs(self._sets, versions)
@@ -166,8 +166,8 @@ class ARC(Task):
         puzzles, pairs = self._index.asked(split_of(self._asked, split, train=AFRESH), augmented)
         question, answer = self._pairs.versions(puzzles, pairs)
         corner = torch.zeros(len(puzzles), 2, dtype=torch.long)
-        known = write(answer, corner).masked_fill(answer.sizes[:, :1] == 0, 0)
-        return self._rows_of(puzzles, write(question, corner), known)
+        hidden = answer.sizes[:, :1] == 0
+        return self._rows_of(puzzles, write(question, corner), write(answer, corner).masked_fill(hidden, 0))
 
     # Rules
 
