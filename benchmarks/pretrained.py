@@ -53,9 +53,7 @@ def _held_out_rows(task: Any, folder: Path) -> Task:
         rows = ([name, task.line(a), task.line(b), 0] for a, b in zip(x, y, strict=True))
         _write_csv(folder / name, rows)
     files: dict[str, Any] = {"data": str(folder / EXAMPLE), "test_data": str(folder / "held_out.csv")}
-    made = gp.tasks.Sudoku(**files, num_validation=0, num_test=len(task.inputs("test")))
-    made.config |= {name: [Path(path).name] for name, path in files.items()}
-    return made
+    return gp.tasks.Sudoku(**files, num_validation=0, num_test=len(task.inputs("test")))
 
 
 def _write_csv(path: Path, rows: Iterable[list[Any]]) -> None:

@@ -176,6 +176,8 @@ def _without_places(description: Any) -> Any:
     """Of a folder the name: where it lies says nothing elsewhere."""
     if isinstance(description, dict):
         return {key: _without_places(value) for key, value in description.items()}
+    if isinstance(description, list):
+        return [_without_places(value) for value in description]
     return Path(description).name if isinstance(description, str) and Path(description).is_absolute() else description
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from typer.testing import CliRunner
 import gram_ppl as gp
 from gram_ppl.cli import app
 from gram_ppl.cli.folders import thinking
-from gram_ppl.storage import places
+from gram_ppl.storage import checkpoint, descriptions, places
 from gram_ppl.storage.card import Card, digest
 from gram_ppl.storage.measurement import Measurement
 
@@ -56,6 +57,27 @@ def test_documents_have_the_figures_of_the_cards() -> None:
     text = pretrained.RESULTS.read_text(encoding="utf-8")
     assert text.split("<!-- weights -->")[1].split("<!-- end of weights -->")[0].strip() == pretrained.table().strip()
     assert set(NAMES) <= set(pretrained.RECIPES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_weights_name_no_folder_of_the_machine_that_made_them(name: str, tmp_path: Path) -> None:
+    """Their task is built from files that come with them, wherever that is."""
+    description = checkpoint.read(places.WEIGHTS / name / checkpoint.MODEL_FILE)[1]
+    assert '"/' not in json.dumps(description)
+    away = tmp_path / "moved"
+    shutil.copytree(places.WEIGHTS / name, away)
+    task = gp.load(away)[2]
+    assert all(
+        Path(path).parent == away for path in [*(task.config.get("data") or []), *(task.config.get("test_data") or [])]
+    )
+    gp.save(away, *gp.load(away))
+    assert '"/' not in json.dumps(checkpoint.read(away / checkpoint.MODEL_FILE)[1])
+
+
+@pytest.mark.parametrize("change", [descriptions.beside, descriptions.by_name])
+def test_words_of_a_task_that_are_no_names_of_files_stay(change: Callable[..., Any], tmp_path: Path) -> None:
+    arguments = {"text": "word " * 1000, "root": "/", "names": ["", "."]}
+    assert change(arguments, tmp_path) == arguments
 
 
 def test_weights_are_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -129,6 +129,16 @@ def test_flops_of_an_update_are_those_that_torch_counts_in_training(system: str,
     assert flop[1] - flop[0] == 2 * table_runs._flops_an_update(one, task) > 0
 
 
+def test_records_name_no_folder_of_a_machine(tmp_path: Path) -> None:
+    task = {
+        "arguments": {"root": str(tmp_path / "mnist"), "data": [str(tmp_path / "rows.csv"), "few.csv"], "box": [3, 3]}
+    }
+    found = table_runs._without_places(task)
+    assert found == {"arguments": {"root": "mnist", "data": ["rows.csv", "few.csv"], "box": [3, 3]}}
+    for path in tables.RESULTS.glob("*.json"):
+        assert '"/' not in path.read_text(), path
+
+
 def test_every_row_is_a_system_and_every_figure_has_a_name(tmp_path: Path) -> None:
     for table in TABLES.values():
         assert pickle.loads(pickle.dumps(tables.runs_of(table, tmp_path, 1, None)))  # for the processes

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from ..tasks.base import Spec, Task
 from .card import Card, digest
-from .descriptions import TASKS, beside, build, computed, describe, modest, weightless
+from .descriptions import TASKS, beside, build, by_name, computed, describe, modest, weightless
 from .places import HUB, located, upload
 
 FORMAT = "gram_ppl-1"
@@ -121,7 +121,7 @@ def save(folder: str | Path, model: nn.Module, guide: nn.Module, task: Task, *, 
         return
     modules = {"model": model, "guide": guide}
     tensors = {f"{part}.{key}": value for part, module in modules.items() for key, value in module.state_dict().items()}
-    document = {"model": describe(model), "guide": describe(guide), "task": describe(task)}
+    document = {"model": describe(model), "guide": describe(guide), "task": by_name(describe(task), Path(folder))}
     write(Path(folder) / MODEL_FILE, tensors, document)
     if card is not None:
         replace(card, sha256=digest(Path(folder) / MODEL_FILE)).write(Path(folder))

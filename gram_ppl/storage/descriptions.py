@@ -12,6 +12,7 @@ import importlib
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from os.path import isfile
 from pathlib import Path
 from typing import Any
 
@@ -108,8 +109,20 @@ def beside(description: Any, folder: Path) -> Any:
         return {key: beside(value, folder) for key, value in description.items()}
     if isinstance(description, list):
         return [beside(value, folder) for value in description]
-    if isinstance(description, str) and Path(description).name == description and (folder / description).is_file():
+    if isinstance(description, str) and Path(description).name == description and isfile(folder / description):
         return str(folder / description)
+    return description
+
+
+def by_name(description: Any, folder: Path) -> Any:
+    """The description of a task, with the files in a folder by their names, as :func:`beside` finds them elsewhere."""
+    if isinstance(description, dict):
+        return {key: by_name(value, folder) for key, value in description.items()}
+    if isinstance(description, list):
+        return [by_name(value, folder) for value in description]
+    if isinstance(description, str) and isfile(description):
+        path = Path(description).resolve()
+        return path.name if path.parent == folder.resolve() else description
     return description
 
 
