@@ -90,12 +90,13 @@ SHORT = {
     "objective.steps": 4,
     "objective.window": 4,
     "fit.lr": 2e-3,
+    "fit.compile": True,
     "steps": 1600,
 }
 GRIDS9 = Column(
     "grids9",
     "9×9 grids from nothing",
-    presets.get("unconditional", "gram", {"task.side": 9, "fit.evaluations": 0}),
+    presets.get("unconditional", "gram", {"task.side": 9, "fit.evaluations": 0, "fit.compile": True}),
     ("accuracy", "distinct", "unanswered", "network_calls", "seconds", *COST),
     own={"GRAM, deciding": presets.get("unconditional", "9x9", SHORT)},
     systems=("MDLM", "D3PM, uniform", "GRAM", "GRAM, deciding"), teraflop=10,
@@ -111,20 +112,23 @@ EXTREME = Column(
     "sudoku9-extreme",
     "Sudoku-Extreme, 800 rows to train on, 200 others to answer",
     replace(
-        presets.get("sudoku", "9x9", {"fit.evaluations": 0}), held_out=200,
+        presets.get("sudoku", "9x9", {"fit.evaluations": 0, "fit.compile": True}), held_out=200,
         task={"box": (3, 3), "reveal": (0, 40), "mix": 0.3, "clues": (25, 55), "num_validation": 0, "num_test": 200,
               "seed": 0},
     ),
     ("accuracy", "selected_accuracy", "pass_at_n", "unanswered", "selected_wrong", *CALLED),
     data="task.data",
-    own={"GRAM, deciding": presets.get("sudoku", "extreme", {"objective.window": 8, "steps": 1024})},
-    teraflop=12,
+    own={"GRAM, deciding": presets.get(
+        "sudoku", "extreme", {"objective.window": 8, "steps": 1024, "fit.compile": True}
+    )},
+    teraflop=40,
 )  # fmt: skip
 MAZES = Column(
     "maze30",
     "mazes of 30×30 cells, 1,000 to train on",
     replace(
-        presets.get("maze", "quick", {"fit.batch_size": 16, "fit.evaluations": 0}), held_out=50, samples=4, steps=16,
+        presets.get("maze", "quick", {"fit.batch_size": 16, "fit.evaluations": 0, "fit.compile": True}),
+        held_out=50, samples=4, steps=16,
         task={"size": (30, 30), "num_validation": 0, "num_test": 50},
     ),
     ("accuracy", "exact_match", "selected_accuracy", "pass_at_n", *CALLED),
