@@ -130,7 +130,8 @@ def _packaged(run: Run, name: str) -> Path:
     x = task.inputs("test")[: run.preset.held_out]
     metrics = gp.metrics.evaluate(model.to(_where()), task, x=x, **options, seed=run.seed)
     metrics |= {"train_seconds": card.seconds, "test_seconds": time.perf_counter() - start}
-    config = _described(run, model, guide, task) | {"updates": card.updates, "weights": name, "commit": card.version}
+    made = {"updates": card.updates, "operations": card.flops / 1e12, "commit": card.version}
+    config = _described(run, model, guide, task) | made | {"weights": name}
     _write(run.folder / CONFIG_FILE, config)
     _write(run.folder / METRICS_FILE, metrics)
     return run.folder
@@ -142,13 +143,14 @@ def _config(run: Run, made: Made, task: Task) -> dict[str, Any]:
     if path.exists():
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return found
-    updates = run.preset.fit.get("updates")
+    updates = run.preset.fit["updates"]
     trained = run.weights / CONFIG_FILE
     if run.weights != run.folder and trained.exists():
         updates = json.loads(trained.read_text(encoding="utf-8"))["updates"]
+    each = _flops_an_update(run, task)
     if run.teraflop is not None and run.how.weights is None:
-        updates = max(1, int(1e12 * run.teraflop / _flops_an_update(run, task)))
-    config = _described(run, made.model, made.guide, task) | {"updates": updates}
+        updates = max(1, int(1e12 * run.teraflop / each))
+    config = _described(run, made.model, made.guide, task) | {"updates": updates, "operations": updates * each / 1e12}
     _write(path, config)
     return config
 

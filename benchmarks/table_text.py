@@ -30,6 +30,7 @@ METRICS = {
     "restarts": ("restarts", 2),
     "seconds": ("seconds", 1),
     "parameters": ("parameters", 0),
+    "operations": ("operations, 10¹²", 1),
     "updates": ("updates", 0),
     "train_seconds": ("training, s", 0),
 }

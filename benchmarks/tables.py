@@ -43,7 +43,7 @@ def runs_of(table: Table, root: Path, seeds: int, teraflop: float | None) -> lis
     return [
         Run(
             root, column.name, column.own.get(system, column.preset), system, seed,
-            teraflop or column.teraflop or table.teraflop, column.packaged.get(system), whole=system in column.own,
+            teraflop or table.budget(column, system), column.packaged.get(system), whole=system in column.own,
         )
         for seed in range(seeds)
         for system in systems

@@ -112,6 +112,12 @@ def test_resume_goes_on_with_the_settings_of_the_run(run: Path, tmp_path: Path) 
     assert "updates was 4 and is 5" in refused("train", "sudoku", "--out", folder, "--resume", "--updates", 5)
     assert json.loads((folder / "run.json").read_text())["updates"] == 4
     assert "holds a run of sudoku, not of maze" in refused("train", "maze", "--out", folder, "--resume")
+    assert "lr was 0.001" in refused("train", "sudoku", "--out", folder, "--resume", "--set", "fit.lr=0.5")
+    more = answered("train", "sudoku", "--out", folder, "--resume", "--set", "samples=5")
+    kept = json.loads((folder / "run.json").read_text())
+    assert (more["num_samples"], more["num_test"], kept["samples"]) == (5, 8, 5)
+    assert kept["set"] == json.loads((run / "run.json").read_text())["set"] | {"samples": 5}
+    assert answered("train", "sudoku", "--out", folder, "--resume", "--set", "samples=3")["num_samples"] == 3
     (folder / "state.safetensors").unlink()  # as if interrupted before the first state
     assert answered("train", "sudoku", "--out", folder, "--resume")["accuracy"] == whole["accuracy"]
 

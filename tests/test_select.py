@@ -464,6 +464,10 @@ def test_what_was_not_measured_is_absent() -> None:
     assert result["accuracy"] == 3 / 8
     assert result["coverage_all"] == 1 / 2
     assert result["num_test"] == 2
+    others: list[Any] = [INPUTS[[0, 3]].numpy(), INPUTS[[0, 3]].tolist()]
+    for x in others:
+        again = metrics.evaluate(Parrot(), Lists(), x=x, num_samples=4)
+        assert again | {"seconds": 0} == result | {"seconds": 0}
 
 
 def test_coverage_counts_distinct_valid_answers() -> None:

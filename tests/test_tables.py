@@ -210,10 +210,12 @@ def test_a_column_has_rows_and_a_budget_of_its_own_and_a_row_a_preset(tmp_path: 
     own = Column(
         "own", "Own", tiny("sudoku"), (), systems=("PTRM", "GRAM, deciding"), own={"GRAM, deciding": quick}, teraflop=7
     )
-    table = Table("Two", ("GRAM",), (own, Column("plain", "Plain", tiny("sudoku"), ())), 3)
+    plain = Column("plain", "Plain", tiny("sudoku"), (), systems=("GRAM", "HRM"), budgets={"HRM": None})
+    table = Table("Two", (), (own, plain), 3)
     runs = tables.runs_of(table, tmp_path, 1, None)
     assert sorted((run.column, run.system, run.teraflop) for run in runs) == [
         ("own", "GRAM, deciding", 7), ("own", "PTRM", 7), ("own", "TRM", 7), ("plain", "GRAM", 3),
+        ("plain", "HRM", None),
     ]  # fmt: skip
     assert {run.teraflop for run in tables.runs_of(table, tmp_path, 1, 1.5)} == {1.5}
     (decided,) = (replace(run, teraflop=None) for run in runs if run.whole)
@@ -227,12 +229,13 @@ def test_a_column_has_rows_and_a_budget_of_its_own_and_a_row_a_preset(tmp_path: 
 
 @pytest.mark.parametrize("column", [column for column in LAPTOP if column.name.startswith("queens")])
 def test_the_package_answers_the_boards_of_the_laptops_table(column: Column) -> None:
-    """One token a row there, one a cell here."""
+    """One token a row there, one a cell where plain GRAM trains long."""
     rows = gp.pretrained(column.packaged["GRAM, deciding"]).task.inputs("test")
     n = rows.shape[1]
-    queens = column.preset.world(**column.preset.task).inputs("test").view(-1, n, n) == 2
-    found = queens.int().argmax(-1) + queens.any(-1)
-    assert found.equal(rows)
+    assert column.preset.world(**column.preset.task).inputs("test").equal(rows)
+    long = column.own["GRAM, trained long"]
+    queens = long.world(**long.task).inputs("test").view(-1, n, n) == 2
+    assert (queens.int().argmax(-1) + queens.any(-1)).equal(rows)
 
 
 def test_uniformity_of_each_system_beside_an_ideal_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

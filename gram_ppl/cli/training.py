@@ -88,6 +88,8 @@ def train(
                 resume=resume, seed=seed, progress=not as_json,
                 tracker=asked.get("tracker"),
             )  # fmt: skip
+            if resume and main_process():
+                made.write(folder, **asked)  # how it is measured may have been changed
         x = parts.task.inputs("test")[: made.held_out]
         metrics = measure(parts.model, parts.task, x, how, seed=seed)
         size = sum(weights.numel() for weights in parts.model.parameters())
@@ -112,8 +114,8 @@ def _started(folder: Path, asked: dict[str, Any]) -> dict[str, Any]:
         raise ValueError(f"{folder}: holds a run of {before.get('task')}, not of {asked['task']}")
     if "first_answer" not in before and before["preset"] == "cpu" and "gram" in presets.PRESETS[asked["task"]]:
         before = before | {"preset": "gram"}  # as it was called in version 0.1
-    given = {key: value for key, value in asked.items() if value not in (None, {})}
-    return before | given
+    given = {key: value for key, value in asked.items() if value is not None}
+    return before | given | {"set": before.get("set", {}) | asked["set"]}
 
 
 def _draw(parts: presets.Parts, how: Measurement, path: Path) -> None:

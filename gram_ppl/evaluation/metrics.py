@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..inference.options import depth
 from ..inference.select import distinct
 from ..inference.solve import solve
+from ..program.model import as_tokens
 from ..program.poutine import Anneal, Temperature
 from ..runtime.precision import mean
 from ..runtime.processes import Shares
@@ -47,7 +48,7 @@ def evaluate(
     Args:
         model: the program.
         task: the task, with its verifier and its exact solutions.
-        x: inputs ``[B, L_in]``; the task's test split if not given.
+        x: inputs ``[B, L_in]``, also an array or lists; the task's test split if not given.
         num_samples: N.
         seed: of the rollouts; the global generator is left as it was.
         options: ``select``, behind ``selected_accuracy``, ``mode``, ``steps``, ``halt``, ``noise`` and the others of
@@ -65,7 +66,7 @@ def evaluate(
         without an answer and with one that doesn't hold), ``selected_unanswered`` and ``selected_wrong`` (the same of
         the selected answers) and ``restarts`` (of a trajectory, mean). Beside them the task's own ``figures``.
     """
-    x = task.inputs("test") if x is None else x
+    x = task.inputs("test") if x is None else as_tokens("x", x, model)
     start = time.perf_counter()
     devices = [torch.cuda.current_device()] if next(model.parameters()).is_cuda else []
     with torch.random.fork_rng(devices=devices):

@@ -170,8 +170,11 @@ class Task(metaclass=_TaskMeta):
         """How many constraints each answer breaks: ``[..., L_in], [..., L_out] -> [...]`` int64."""
 
     def verify(self, x: Tensor, y: Tensor) -> Tensor:
-        """Whether each answer is a solution of its input: ``[..., L_in], [..., L_out] -> [...]`` bool."""
-        return self.violations(x, y) == 0
+        """Whether each answer is a solution of its input: ``[..., L_in], [..., L_out] -> [...]`` bool.
+
+        Arrays and lists are taken as well.
+        """
+        return self.violations(torch.as_tensor(x), torch.as_tensor(y)) == 0
 
     def conflicts(self, x: Tensor, y: Tensor) -> Tensor:
         """What the paper's tables count as conflicts; the violations unless a task says otherwise: ``[...]`` int64."""

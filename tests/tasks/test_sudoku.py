@@ -57,6 +57,16 @@ def consistent(x: Tensor) -> Tensor:
     return ((x[:, None] == 0) | (x[:, None] == all_grids())).all(-1)
 
 
+def test_arrays_and_lists_are_verified_as_tensors_are() -> None:
+    grids = all_grids()[:3]
+    wrong = grids.flip(1).roll(1, 1)
+    conversions: list[Any] = [np.asarray, Tensor.tolist]
+    for convert in conversions:
+        assert task().verify(convert(grids * 0), convert(grids)).tolist() == [True] * 3
+        assert task().verify(convert(grids), convert(wrong)).tolist() == task().verify(grids, wrong).tolist()
+    assert not task().verify(grids, wrong).any()
+
+
 def slow_violations(box: tuple[int, int], x: list[int], y: list[int]) -> int:
     r, c = box
     n = r * c
