@@ -81,8 +81,8 @@ def carry_out(runs: Sequence[Run], jobs: int, done: Container[Key] = ()) -> list
 def write(number: str, scale: str, table: Table, runs: Sequence[Run], results: Path, document: Path) -> str:
     """The table as Markdown and JSON, from the folders of the finished runs and from what was written before.
 
-    Of a row that has runs with the budget asked for, written figures of other budgets are dropped. Columns without any
-    run are left out.
+    Of a row that has runs with the budget asked for, written figures of other budgets are dropped. Rows and columns
+    without any run are left out.
     """
     parts, records = [f"## {table.title}, {scale} scale\n"], []
     known = table_text.written(results, f"table {number} {scale}")
@@ -92,9 +92,10 @@ def write(number: str, scale: str, table: Table, runs: Sequence[Run], results: P
         budget = {run.teraflop for run in runs if run.column == column.name}
         for system in table.rows(column):
             row = [known[key] for key in sorted(known) if key[:2] == (column.name, system)]
-            found[system] = [metrics for metrics in row if metrics.get("teraflop") in budget] or row
-            records += [{"title": column.title, **metrics} for metrics in found[system]]
-        if any(found.values()):
+            if row:
+                found[system] = [metrics for metrics in row if metrics.get("teraflop") in budget] or row
+                records += [{"title": column.title, **metrics} for metrics in found[system]]
+        if found:
             parts.append(table_text.column(column.title, found, column.metrics))
     text = "\n".join(parts)
     table_text.publish(results, document, f"table {number} {scale}", records, text)
