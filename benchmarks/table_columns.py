@@ -8,6 +8,8 @@ from typing import Any
 
 from gram_ppl import presets
 from gram_ppl.inference.halt import Confident, Never
+from gram_ppl.models import LearnedNoise
+from gram_ppl.nn import Convolution
 from gram_ppl.presets.preset import Preset
 from gram_ppl.program.poutine import Anneal
 
@@ -133,12 +135,14 @@ MAZES = Column(
     "maze30",
     "mazes of 30×30 cells, 1,000 to train on",
     replace(
-        presets.get("maze", "quick", {"fit.batch_size": 16, "fit.evaluations": 0, "fit.compile": True}),
-        held_out=50, samples=4, steps=16,
-        task={"size": (30, 30), "num_validation": 0, "num_test": 50},
+        presets.get("maze", "quick", {"fit.batch_size": 16, "fit.evaluations": 0}),
+        task={"size": (30, 30), "num_validation": 0, "num_test": 100, "labelled": True},
+        model={"mixer": Convolution(30, 30), "noise": LearnedNoise(scale=1.0), "registers": 0, "positions": False,
+               "supervision": 16},
+        held_out=100, samples=8, steps=24,
     ),
     ("accuracy", "exact_match", "selected_accuracy", "pass_at_n", *CALLED),
-    data="task.root", systems=("TRM", "GRAM"), teraflop=8,
+    data="task.root", systems=("TRM", "GRAM"), teraflop=40,
 )  # fmt: skip
 
 UNTIL_CONFIDENT: dict[str, Any] = {"steps": 256, "halt": Confident(0.6), "retry": 16}

@@ -1,7 +1,7 @@
-"""Building blocks of the recursive networks: RMS norm, SwiGLU, attention with relations, token mixing, block.
+"""Building blocks of the recursive networks: RMS norm, SwiGLU, attention with relations, other mixers, block.
 
 Every module maps ``[..., L, D] -> [..., L, D]`` for any leading batch dimensions. Mixers are chosen by an
-object (:class:`Attention`, :class:`TokenMixing`) that a model takes as its ``mixer=`` argument.
+object (:class:`Attention`, :class:`TokenMixing`, :class:`Convolution`) that a model takes as its ``mixer=`` argument.
 """
 
 from __future__ import annotations
@@ -186,6 +186,54 @@ class TokenMixing:
     def build(self, width: int, length: int, relations: Tensor | None, per_example: int = 0) -> nn.Module:
         """The module for ``[..., length, width]``; relations are not used."""
         return TokenMixer(length, self.hidden)
+
+
+class ConvolutionMixer(nn.Module):
+    """A convolution over the cells of a board, each channel by itself, then a linear map of the channels."""
+
+    def __init__(self, width: int, options: Convolution) -> None:
+        super().__init__()
+        self.size = options.rows, options.columns
+        self.cells = nn.Conv2d(width, width, options.kernel, padding=options.kernel // 2, groups=width, bias=False)
+        self.out = nn.Linear(width, width, bias=False)
+
+    def forward(self, x: Tensor, related: Tensor | None = None) -> Tensor:
+        board = x.reshape(-1, *self.size, x.shape[-1]).permute(0, 3, 1, 2)
+        return self.out(self.cells(board).permute(0, 2, 3, 1).reshape(x.shape))
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """Mix the cells of a board with those around them, for rules that are local, such as those of mazes.
+
+    Beyond the edge there are zeros, so a cell knows that it lies there. A token costs the same on every board, where
+    attention pays for each pair; what is far away is reached by recursion (as in arXiv 2106.04537). The model has
+    ``registers=0``, and the board's cells as its tokens, row by row.
+
+    Args:
+        rows: of the board.
+        columns: of the board.
+        kernel: how many cells wide and high, an odd number.
+    """
+
+    rows: int
+    columns: int
+    kernel: int = 3
+
+    def build(self, width: int, length: int, relations: Tensor | None, per_example: int = 0) -> nn.Module:
+        """The module for ``[..., length, width]``; relations are not used.
+
+        Raises:
+            ValueError: the tokens are not those of the board, or the kernel has no middle.
+        """
+        if length != self.rows * self.columns:
+            raise ValueError(
+                f"Convolution: {self.rows} x {self.columns} cells are {self.rows * self.columns} tokens, and the model "
+                f"has {length}; it must have registers=0."
+            )
+        if self.kernel < 1 or self.kernel % 2 == 0:
+            raise ValueError(f"kernel: expected an odd number, found {self.kernel}.")
+        return ConvolutionMixer(width, self)
 
 
 class Block(nn.Module):

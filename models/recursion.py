@@ -12,7 +12,7 @@ from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor, nn
 
 from ..heads import Heads
-from ..nn import Attention, Block, TokenMixing
+from ..nn import Attention, Block, Convolution, TokenMixing
 from ..program.model import Program
 from ..program.parameters import register
 from ..program.poutine import supervision, transition
@@ -97,7 +97,8 @@ class Recursive(Program):
         supervision: N_sup, supervision steps of a trajectory in training.
         shared: f_L and f_H are one network.
         hierarchy: two states on two time scales; without it h alone is updated K + 1 times, the paper's ablation.
-        mixer: how tokens are mixed: :class:`gram_ppl.nn.Attention` or :class:`gram_ppl.nn.TokenMixing`.
+        mixer: how tokens are mixed: :class:`gram_ppl.nn.Attention`, :class:`gram_ppl.nn.TokenMixing` or
+            :class:`gram_ppl.nn.Convolution`.
         encoder: how an input becomes latent tokens, and which of them are decoded: :class:`Tokens`,
             :class:`NodeTokens` (graphs), :class:`PuzzleTokens` (ARC) or :class:`Patches` (pictures).
         registers: register tokens in front of the input.
@@ -122,7 +123,7 @@ class Recursive(Program):
         supervision: int = 4,
         shared: bool = True,
         hierarchy: bool = True,
-        mixer: Attention | TokenMixing = Attention(),  # noqa: B008 (frozen)
+        mixer: Attention | TokenMixing | Convolution = Attention(),  # noqa: B008 (frozen)
         encoder: Tokens | NodeTokens | PuzzleTokens | Patches = Tokens(),  # noqa: B008 (frozen)
         registers: int = 1,
         positions: bool = True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -19,7 +20,7 @@ from torch.distributions import kl_divergence
 import gram_ppl as gp
 from gram_ppl.guides import AmortizedGuide, Empty
 from gram_ppl.models import GRAM, LearnedNoise, NoNoise, NoVariance, UnboundedNoise, ZeroMeanNoise
-from gram_ppl.nn import Attention, Block, SwiGLU, TokenMixing, attend, rms_norm, rotary, rotate
+from gram_ppl.nn import Attention, Block, Convolution, SwiGLU, TokenMixing, attend, rms_norm, rotary, rotate
 from gram_ppl.tasks import Spec
 
 ROWS, LENGTH, WIDTH = 3, 6, 8
@@ -34,6 +35,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "rope": {"mixer": Attention(heads=2, rope=True, relations=False)},
     "rope and relations": {"mixer": Attention(heads=4, rope=True)},
     "token mixing": {"mixer": TokenMixing(hidden=5)},
+    "convolution": {"mixer": Convolution(2, 3), "registers": 0},
     "separate": {"shared": False},
     "flat": {"hierarchy": False, "low_steps": 3},
     "two layers": {"layers": 2, "hidden": 12, "low_steps": 3},
@@ -224,7 +226,7 @@ def test_svi_moves_every_parameter(name: str, elbo: Any, given: str) -> None:
     after = {f"{i}.{n}": t for i, m in modules.items() for n, t in m.state_dict().items()}
     still = {n for n in before if torch.equal(before[n], after[n])}
     expected = {"model.h0", "model.l0", "model.encoder.empty" if given == "x" else "model.encoder.tokens.weight"}
-    if name == "no registers":
+    if MODELS[name].get("registers") == 0:
         expected |= {"model.encoder.extra"}  # it holds no number
     assert still == expected
     assert losses[0] != losses[1]
@@ -491,6 +493,22 @@ def test_norm_and_gate() -> None:
     h = x @ gate.T
     torch.testing.assert_close(net(x), (h * torch.sigmoid(h) * (x @ up.T)) @ net.down.weight.T)
     assert SwiGLU(8, 3, 2, zero=True)(x.float()).abs().max() == 0
+
+
+def test_convolution_adds_up_what_is_around_a_cell() -> None:
+    mixer: Any = Convolution(3, 4, kernel=3).build(2, 12, None)
+    x = torch.randn(5, 2, 12, 2)
+    kernel, out = mixer.cells.weight, mixer.out.weight  # [D, 1, 3, 3], [D, D]
+    expected = torch.zeros(5, 2, 3, 4, 2)
+    board = x.view(5, 2, 3, 4, 2)
+    for row, column, down, right in itertools.product(range(3), range(4), (-1, 0, 1), (-1, 0, 1)):
+        if 0 <= row + down < 3 and 0 <= column + right < 4:
+            weight = kernel[:, 0, down + 1, right + 1]
+            expected[..., row, column, :] += weight * board[..., row + down, column + right, :]
+    torch.testing.assert_close(mixer(x), expected.view(x.shape) @ out.T)
+    for length, kernel_size in ((13, 3), (12, 2), (12, 0)):
+        with pytest.raises(ValueError, match=r"registers=0|odd number"):
+            Convolution(3, 4, kernel_size).build(2, length, None)
 
 
 @pytest.mark.parametrize("mixer", [Attention(heads=2), TokenMixing(hidden=4)])

@@ -251,6 +251,16 @@ def test_a_compiled_model_is_counted_uncompiled(task: gp.tasks.Sudoku) -> None:
     assert model.core._compiled_call_impl is compiled
 
 
+@pytest.mark.parametrize("groups", [1, 2, 8])
+def test_convolutions_are_counted_by_their_products(groups: int) -> None:
+    convolution = torch.nn.Conv2d(8, 8, 3, padding=1, groups=groups)
+    x = torch.randn(2, 8, 5, 4, requires_grad=True)
+    with flops._Counter() as counter:
+        torch.autograd.grad(convolution(x).sum(), [x, *convolution.parameters()])
+    products = 2 * 5 * 4 * 8 * (8 // groups) * 9
+    assert counter.total == 3 * 2 * products
+
+
 def test_peaks_are_known_by_name(monkeypatch: Any) -> None:
     assert flops.peak(CPU) is None
     for name, value in (("NVIDIA H100 80GB HBM3", 989.4), ("NVIDIA H100 PCIe", 756.0), ("NVIDIA A100-SXM4", 312.0)):

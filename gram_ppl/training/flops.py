@@ -54,6 +54,17 @@ def _counted(segment: Segment, rows: int, x: Tensor, y: Tensor, latent: Latent, 
     return counter.total
 
 
+def _convolution_backward(gradient: Tensor, x: Tensor, weight: Tensor, *args: Any, **kwargs: Any) -> int:
+    """Of the gradients that are asked for each costs what the forward pass does; torch's own formula forgets groups."""
+    transposed, _, groups, wanted = args[-4:]
+    if transposed or groups == 1:
+        return int(flop_registry[torch.ops.aten.convolution_backward](gradient, x, weight, *args, **kwargs))
+    return 2 * gradient.numel() // gradient.shape[1] * weight.numel() * sum(wanted[:2])
+
+
+_FORMULAS = flop_registry | {torch.ops.aten.convolution_backward: _convolution_backward}
+
+
 class _Counter(TorchDispatchMode):
     """torch's ``FlopCounterMode`` but for its table of modules, which fails on some that run without gradients."""
 
@@ -61,7 +72,7 @@ class _Counter(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        formula = flop_registry.get(func._overloadpacket)
+        formula = _FORMULAS.get(func._overloadpacket)
         if formula is None:
             with self:
                 parts = func.decompose(*args, **kwargs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from ...nn import Attention, Block, TokenMixing
+from ...nn import Attention, Block, Convolution, TokenMixing
 from ...runtime.precision import full
 from ...tasks.base import Spec
 from ..encoders.patches import Patches
@@ -26,7 +26,7 @@ class Stack(nn.Module):
         width: int = 64,
         hidden: int | None = None,
         layers: int = 2,
-        mixer: Attention | TokenMixing = Attention(),  # noqa: B008 (frozen)
+        mixer: Attention | TokenMixing | Convolution = Attention(),  # noqa: B008 (frozen)
         encoder: Tokens | NodeTokens | PuzzleTokens | Patches = Tokens(),  # noqa: B008 (frozen)
         registers: int = 1,
         positions: bool = True,

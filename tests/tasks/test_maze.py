@@ -501,6 +501,26 @@ def test_mazes_from_files(tmp_path: Path) -> None:
     assert not rows(turned) & (test | validation)
 
 
+@pytest.mark.parametrize("augment", [False, True])
+def test_the_paths_of_the_file_are_trained_on_where_asked_for(augment: bool, tmp_path: Path) -> None:
+    folder = files(tmp_path)
+    maze = Maze((5, 5), root=folder, num_test=10, num_validation=5, augment=augment, labelled=True)
+    held = rows(maze.inputs("test")) | rows(maze.inputs("validation"))
+    with np.load(folder / "small_train.npz", allow_pickle=False) as archive:
+        pairs = list(zip(archive["inputs"], archive["labels"], strict=True))
+    expected = set()
+    for x, y in pairs:
+        if tuple(x.tolist()) not in held:
+            boards = np.stack([x, y]).reshape(2, 5, 5)
+            turned = [np.rot90(b, k, (1, 2)) for b in (boards, boards.swapaxes(1, 2)) for k in range(4)]
+            expected |= {tuple(b.reshape(2, 25).flatten().tolist()) for b in (turned if augment else [boards])}
+    expected = {pair for pair in expected if pair[:25] not in held}
+    x, y = train(maze, 4000)
+    assert rows(torch.cat([x, y], 1)) == expected
+    with pytest.raises(ValueError, match="labelled: only mazes of files"):
+        Maze((5, 5), labelled=True)
+
+
 def test_exact_match_is_with_the_path_of_the_file(tmp_path: Path) -> None:
     folder = files(tmp_path)  # whose labels are the last of all shortest paths
     maze = Maze((5, 5), root=folder, num_test=10, num_validation=5)

@@ -24,6 +24,7 @@ class Split(NamedTuple):
     validation: Mazes
     test: Mazes
     labels: Tensor | None = None  # the file's path through each test maze, [num_test, L]
+    paths: Tensor | None = None  # and through each of ``train``
 
 
 def made(
@@ -105,7 +106,7 @@ def loaded(
     mazes, is for training.
     """
     files = (read_npz(_only(Path(root), f"*_{name}.npz"), size, verify) for name in ("train", "test"))
-    (rows, _), (others, labels) = files
+    (rows, paths), (others, labels) = files
     generator = torch.Generator().manual_seed(seed)
 
     def chosen(source: Tensor, num: int, taken: Tensor) -> Tensor:
@@ -120,10 +121,11 @@ def loaded(
     tests = chosen(others, num_test, torch.zeros(0, dtype=torch.long))
     test = others[tests]
     validation = rows[chosen(rows, num_validation, fingerprint(test))]
-    train = rows[torch.isin(fingerprint(rows), fingerprint(torch.cat([test, validation])), invert=True)]
-    if not len(train):
+    apart = torch.isin(fingerprint(rows), fingerprint(torch.cat([test, validation])), invert=True)
+    if not apart.any():
         raise ValueError(f"{root}: holding out {num_validation} + {num_test} mazes leaves none to train on.")
-    return Split(prepare(train, size), prepare(validation, size), prepare(test, size), labels[tests])
+    parts = (prepare(rows[apart], size), prepare(validation, size), prepare(test, size))
+    return Split(*parts, labels[tests], paths[apart])
 
 
 def _only(root: Path, pattern: str) -> Path:

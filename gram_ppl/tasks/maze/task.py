@@ -60,6 +60,8 @@ class Maze(Task):
         pool: how many made mazes training rows come from; 2,000 if not given.
         seed: of the made mazes and the split; training rows depend on the generator given to ``batches``.
         augment: random rotations and reflections of training rows, those that keep the shape of the board.
+        labelled: train on the file's path through each maze, as the published systems do; else on any shortest path,
+            drawn anew for each row.
 
     Raises:
         ValueError: arguments that contradict each other, too few mazes, a damaged file.
@@ -80,6 +82,7 @@ class Maze(Task):
         pool: int | None = None,
         seed: int = 0,
         augment: bool = True,
+        labelled: bool = False,
     ) -> None:
         rows, cols = self.size = (size[0], size[1])
         length = rows * cols
@@ -89,6 +92,8 @@ class Maze(Task):
             raise ValueError("num_validation and num_test must be at least 0.")
         if root is not None and any(option is not None for option in (wall_share, min_length, num_paths, pool)):
             raise ValueError("wall_share, min_length, num_paths and pool are for made mazes, but root is given.")
+        if labelled and root is None:
+            raise ValueError("labelled: only mazes of files have paths of their own, and root is not given.")
         lo, hi = wall_share or (0.2, 0.4)
         if not 0 <= lo <= hi < 1:
             raise ValueError(f"wall_share: expected 0 <= least <= greatest < 1, found {lo} and {hi}.")
@@ -113,7 +118,7 @@ class Maze(Task):
         else:
             bounds = (lo, hi), steps, (fewest, most)
             split = made(self.size, *bounds, num_validation, num_test, pool or 2000, seed)
-        self._train = split.train
+        self._train, self._paths = split.train, split.paths if labelled else None
         self._held, self._labels = {"validation": split.validation, "test": split.test}, split.labels
         self._apart = Apart(torch.cat([split.test.x, split.validation.x]))
         self._symmetries = symmetries(self.size) if augment else cell[None]
@@ -136,15 +141,16 @@ class Maze(Task):
 
     def _training_rows(self, num: int, generator: torch.Generator) -> Batch:
         def draw() -> Batch:
-            new = self._rows(self._train, num, generator)
+            new = self._rows(self._train, num, generator, self._paths)
             symmetry = self._symmetries[torch.randint(len(self._symmetries), (num,), generator=generator)]
             return Batch(new.x.gather(1, symmetry), new.y.gather(1, symmetry))
 
         return self._apart.rows(num, draw, range(TRIES), NONE_LEFT)
 
-    def _rows(self, mazes: Mazes, num: int, generator: torch.Generator) -> Batch:
-        chosen = mazes.take(torch.randint(len(mazes.x), (num,), generator=generator))
-        return Batch(chosen.x.long(), walk(chosen, self.size, generator))
+    def _rows(self, mazes: Mazes, num: int, generator: torch.Generator, paths: Tensor | None = None) -> Batch:
+        rows = torch.randint(len(mazes.x), (num,), generator=generator)
+        chosen = mazes.take(rows)
+        return Batch(chosen.x.long(), walk(chosen, self.size, generator) if paths is None else paths[rows].long())
 
     def _held_out(self, split: str) -> Mazes:
         return split_of(self._held, split, train=AFRESH)
