@@ -25,6 +25,7 @@ from gram_ppl.runtime import precision
 from gram_ppl.storage import checkpoint
 from gram_ppl.storage.card import Card
 from gram_ppl.storage.checkpoint import MODEL_FILE
+from gram_ppl.storage.descriptions import with_texts
 from gram_ppl.storage.folder import STATE_FILE
 from gram_ppl.storage.measurement import Measurement
 from gram_ppl.storage.places import WEIGHTS
@@ -176,11 +177,7 @@ def _described(run: Run, model: Any, guide: torch.nn.Module, task: Task) -> dict
 
 def _without_places(description: Any) -> Any:
     """Of a folder the name: where it lies says nothing elsewhere."""
-    if isinstance(description, dict):
-        return {key: _without_places(value) for key, value in description.items()}
-    if isinstance(description, list):
-        return [_without_places(value) for value in description]
-    return Path(description).name if isinstance(description, str) and Path(description).is_absolute() else description
+    return with_texts(description, lambda text: Path(text).name if Path(text).is_absolute() else text)
 
 
 def _arguments(run: Run, **changes: Any) -> dict[str, Any]:

@@ -213,7 +213,7 @@ SYSTEMS: dict[str, System] = {
     ),
     "VAE": System(matched(models.VAE, guides.Recognition, _bound), test=WHOLE),
     "GRAM": System(gram()),
-    "GRAM, trained long": System(gram()),
+    "GRAM, trained long": AS_SET,
     "GRAM, deciding": System(deciding(certain=0.1), test=TURNED, fit=BRIEF),
     "answers read once": System(deciding(), test=DECIDED, weights="GRAM, deciding"),
     # Ablations of decisions: one change from the first of them.

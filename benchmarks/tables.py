@@ -89,8 +89,8 @@ def write(number: str, scale: str, table: Table, runs: Sequence[Run], results: P
     known |= {run.key: metrics for run in runs if (metrics := run.metrics()) is not None}
     for column in table.columns:
         found: dict[str, list[dict[str, Any]]] = {}
-        budget = {run.teraflop for run in runs if run.column == column.name}
         for system in table.rows(column):
+            budget = {run.teraflop for run in runs if run.key[:2] == (column.name, system)}
             row = [known[key] for key in sorted(known) if key[:2] == (column.name, system)]
             if row:
                 found[system] = [metrics for metrics in row if metrics.get("teraflop") in budget] or row

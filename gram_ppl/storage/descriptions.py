@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from os.path import isfile
 from pathlib import Path
@@ -103,27 +103,32 @@ def modest(description: Any, name: str = "") -> None:
             raise ValueError(f"its task asks for {name}={description}, more than {most}: give load task=")
 
 
+def with_texts(description: Any, change: Callable[[str], str]) -> Any:
+    """A description with every text in it changed, however deep; keys stay."""
+    if isinstance(description, dict):
+        return {key: with_texts(value, change) for key, value in description.items()}
+    if isinstance(description, list):
+        return [with_texts(value, change) for value in description]
+    return change(description) if isinstance(description, str) else description
+
+
 def beside(description: Any, folder: Path) -> Any:
     """The description of a task, with the files that it names and that lie in a folder found there."""
-    if isinstance(description, dict):
-        return {key: beside(value, folder) for key, value in description.items()}
-    if isinstance(description, list):
-        return [beside(value, folder) for value in description]
-    if isinstance(description, str) and Path(description).name == description and isfile(folder / description):
-        return str(folder / description)
-    return description
+
+    def found(text: str) -> str:
+        return str(folder / text) if Path(text).name == text and isfile(folder / text) else text
+
+    return with_texts(description, found)
 
 
 def by_name(description: Any, folder: Path) -> Any:
     """The description of a task, with the files in a folder by their names, as :func:`beside` finds them elsewhere."""
-    if isinstance(description, dict):
-        return {key: by_name(value, folder) for key, value in description.items()}
-    if isinstance(description, list):
-        return [by_name(value, folder) for value in description]
-    if isinstance(description, str) and isfile(description):
-        path = Path(description).resolve()
-        return path.name if path.parent == folder.resolve() else description
-    return description
+
+    def named(text: str) -> str:
+        lies_there = isfile(text) and Path(text).resolve().parent == folder.resolve()
+        return Path(text).resolve().name if lies_there else text
+
+    return with_texts(description, named)
 
 
 @contextmanager
