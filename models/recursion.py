@@ -143,7 +143,8 @@ class Recursive(Program):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.encoder = encoder.build(spec, width, registers, positions)
-            length, relations = self.encoder.length, self.encoder.place(self.encoder.spec.relations)
+            self.length = length = self.encoder.length
+            relations = self.encoder.place(self.encoder.spec.relations)
             extra = self.encoder.num_example_relations
             self.core = RecursiveCore(
                 lambda: Block(mixer.build(width, length, relations, extra), width, hidden or 2 * width),

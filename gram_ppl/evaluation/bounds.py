@@ -25,7 +25,7 @@ from pyro.poutine import Trace
 from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor
 
-from ..program.model import Program
+from ..program.model import Program, rows_at_once
 from ..program.objective import SegmentELBO, analytic_kl
 from ..program.poutine import Record
 from ..runtime.arguments import whole
@@ -256,8 +256,7 @@ def _fold(
         raise ValueError(f"x and y must have shapes [B, L_in] and [B, L_out], got {found} and {list(y.shape)}")
     device = next(program.parameters()).device
     x, y = None if x is None else x.to(device), y.to(device)
-    length = max(y.shape[1], 0 if x is None else x.shape[1])
-    chunk = chunk or max(1, (2048 if device.type == "cpu" else 1 << 18) // length)
+    chunk = chunk or rows_at_once(program, max(y.shape[1], 0 if x is None else x.shape[1]))
     parts = []
     with precise(device):
         for rows in torch.arange(num_particles * len(y), device=device).split(chunk):

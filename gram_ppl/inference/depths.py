@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..program.model import rows_at_once
 from ..state import Rollouts
 from .rollout import trajectories
 
@@ -36,7 +37,7 @@ def rollouts_by_depth(
     if x.dim() != 2 or not len(x):
         raise ValueError(f"x must have shape [B, L_in] with B at least 1, got {tuple(x.shape)}")
     program: Any = model
-    chunk = chunk or (2048 if next(model.parameters()).device.type == "cpu" else 1 << 18) // program.spec.len_out
+    chunk = chunk or rows_at_once(program, program.spec.len_out)
     parts = []
     for first, rows in enumerate(x.split(max(1, chunk // max(1, num_samples)))):
         course = trajectories(model, rows, num_samples=num_samples, steps=steps, seed=seed + first)

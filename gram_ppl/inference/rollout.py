@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from ..program.model import Program
+from ..program.model import Program, rows_at_once
 from ..program.poutine import Streams
 from ..runtime.precision import fast
 from ..state import Latent, Rollouts, Step
@@ -59,7 +59,7 @@ def rollout(model: nn.Module, x: Tensor, **options: Any) -> Rollouts:
     """
     (x, how), program = checked(model, x, options), cast(Any, model)
     device, steps = next(model.parameters()).device, how.depth(model)
-    chunk = how.chunk or max(1, (2048 if device.type == "cpu" else 1 << 18) // (x.shape[1] or program.spec.len_out))
+    chunk = how.chunk or rows_at_once(program, x.shape[1] or program.spec.len_out)
     seed, total = first_seed(how.seed), len(x) * how.num_samples
     if program.block is not None:
         return _chained(program, x.to(device), how, chunk)

@@ -32,6 +32,7 @@ class Program(nn.Module, metaclass=Captured):
     width: int  # D, the width of what :meth:`initial` gives and the heads read
     supervision: int  # N_sup, supervision steps of a trajectory in training
     depth: int | None = None  # supervision steps after which further ones change nothing; None where there is no end
+    length: int | None = None  # tokens of a row in its network, where known
     step_calls: int | None = None  # network evaluations of one trajectory in one supervision step, where known
     block: int | None = None  # supervision steps between decisions; None for models without (:meth:`settled`)
     halting = False  # rows end by themselves in training: forward takes ``age`` and :meth:`halts` says which
@@ -169,3 +170,14 @@ def check_range(name: str, tokens: Tensor, below: int | list[int]) -> None:
         top = bound.expand(tokens.shape[-1])[place].item() - 1
         found = tokens[wrong][0].item()
         raise ValueError(f"{name}: expected tokens 0 .. {top}, found {found} in row {row}, place {place}.")
+
+
+def rows_at_once(program: Any, length: int) -> int:
+    """Rows of a batch: as many as fit the processor's cache, or plenty on CUDA.
+
+    Args:
+        program: it says how many tokens a row has in its network.
+        length: how many if it doesn't.
+    """
+    tokens = 2048 if next(program.parameters()).device.type == "cpu" else 1 << 18
+    return max(1, tokens // (getattr(program, "length", None) or length))

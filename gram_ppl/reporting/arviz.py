@@ -40,6 +40,7 @@ from torch import Tensor
 
 from ..evaluation.bounds import precise, site_terms
 from ..inference.depths import rollouts_by_depth
+from ..program.model import rows_at_once
 from ..program.objective import analytic_kl
 from ..state import Latent, Rollouts
 from ..tasks.base import Task
@@ -142,7 +143,7 @@ def _posterior(
     program: Any = poutine.unwrap(model)
     device = next(program.parameters()).device
     x, y = x.to(device), y.to(device)
-    chunk = chunk or max(1, (2048 if device.type == "cpu" else 1 << 18) // y.shape[1])
+    chunk = chunk or rows_at_once(program, y.shape[1])
     parts: list[list[Tensor]] = []
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), precise(device):
         torch.manual_seed(seed)

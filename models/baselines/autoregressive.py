@@ -110,7 +110,7 @@ class Autoregressive(Program):
             if self.encoder.num_out != spec.len_out:
                 raise ValueError(f"Autoregressive: {self.encoder.num_out} tokens are decoded to {spec.len_out} answers")
             relations, extra = self._relations(), self.encoder.num_example_relations
-            length = self.encoder.length + spec.len_out
+            self.length = length = self.encoder.length + spec.len_out
             self.blocks = nn.ModuleList(
                 Block(mixer.build(width, length, relations, extra, self._seen()), width, hidden or 2 * width)
                 for _ in range(layers)

@@ -77,7 +77,7 @@ class Diffusion(Program):
             self.stack = Stack(spec, **options)
             self.noisy = self.stack.encoder.target(kernel.states(spec.vocab_out))
             self.time = SwiGLU(self.stack.width, self.stack.width, self.stack.width) if timed else None
-        self.width = self.stack.width
+        self.width, self.length = self.stack.width, self.stack.encoder.length
 
     def respaced(self, denoising: int) -> Diffusion:
         """The same weights with another number of denoising steps."""

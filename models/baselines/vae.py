@@ -54,7 +54,7 @@ class VAE(Program):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.stack = Stack(spec, **options)
-            self.width = self.stack.width
+            self.width, self.length = self.stack.width, self.stack.encoder.length
             self.spread = nn.Linear(code, self.width)
             self.places = nn.Parameter(torch.randn(self.stack.encoder.length, self.width))
 
