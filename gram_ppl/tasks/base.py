@@ -12,7 +12,7 @@ from torch import Tensor
 from ..runtime.arguments import Captured
 from ..state import Batch, Symmetry
 from .scene import Scene, tokens
-from .written import Puzzle, lines, parsed
+from .written import Puzzle, boards, lines, parsed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -85,6 +85,7 @@ class Task(metaclass=_TaskMeta):
     """
 
     comment = "#"  # what a line of a file of puzzles starts with that is none
+    board: tuple[int, int] | None = None  # rows and columns of characters of a drawn one; None reads a puzzle a line
     graphs = False  # whether inputs are graphs
     judged = True  # whether the verifier tells good answers from bad ones, not only from what is no answer at all
     listable = True  # whether :meth:`solutions` can list them all in reasonable time
@@ -210,7 +211,7 @@ class Task(metaclass=_TaskMeta):
         return self.render(x)
 
     def read(self, text: str, name: str) -> list[Puzzle]:
-        """Every puzzle of a file: one a line, but for blank lines and comments.
+        """Every puzzle of a file: one a line or, of boards, as :meth:`render` draws them; no blank lines, no comments.
 
         A task with more formats than that reads them here.
 
@@ -221,7 +222,8 @@ class Task(metaclass=_TaskMeta):
         Raises:
             ValueError: a puzzle that is none, with file, line and column.
         """
-        return parsed(name, lines(text), self.parse, self.comment)
+        pieces = lines(text) if self.board is None else boards(text, *self.board)
+        return parsed(name, pieces, self.parse, self.comment)
 
     def draw(self, axes: Axes, x: Tensor, y: Tensor | None = None) -> None:
         """One board ``[L_in]`` (and its answer ``[L_out]``) on matplotlib axes; by default its text."""

@@ -55,6 +55,22 @@ def lines(text: str) -> list[Piece]:
     return [Piece.of(line, number) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
 
 
+def boards(text: str, rows: int, columns: int) -> list[Piece]:
+    """As :func:`lines`, but ``rows`` lines after each other with ``columns`` characters each are one piece.
+
+    White space does not count as a character, and lines are blank or not by the same rule.
+    """
+    written, found, at = text.splitlines(), list[Piece](), 0
+    while at < len(written):
+        drawn = rows > 1 and [len(marks(line)) for line in written[at : at + rows]] == [columns] * rows
+        if drawn:
+            found.append(Piece("\n".join(written[at : at + rows]), at + 1))
+        elif written[at].strip():
+            found.append(Piece.of(written[at], at + 1))
+        at += rows if drawn else 1
+    return found
+
+
 def marks(text: str) -> list[tuple[int, str]]:
     """All characters but white space, each with its index."""
     return [(k, char) for k, char in enumerate(text) if not char.isspace()]

@@ -15,13 +15,16 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from gram_ppl.cli import puzzles
-from gram_ppl.tasks import ARC, GraphColoring, NQueens, Sudoku, Task
+from gram_ppl.tasks import ARC, GraphColoring, Maze, NQueens, Sudoku, Task
 from gram_ppl.tasks.coloring import formats
 
 FILES = Path(__file__).resolve().parents[1] / "data" / "formats"
 EASY = "530070000600195000098000060800060003400803001700020006060000280000419005000080079"
 HARD = "000000010400000000020000000000050407008000300001090000300400200050100000000806000"
 MYCIEL3 = nx.mycielski_graph(4)  # 11 nodes, 20 edges, 4 colours
+
+QUEENS = NQueens(6, num_validation=0, num_test=1)
+MAZE = Maze((5, 7), num_validation=0, num_test=1, pool=20)
 
 many = settings(max_examples=40)
 
@@ -137,6 +140,28 @@ def test_boards_need_all_their_rows() -> None:
         "file, line 1: A 9 x 9 puzzle has 81 characters, found 72."
     )
     assert sentence(sudoku(), f"[Puzzle]\n{board[:-10]}\n[State]\n{board}").startswith("file, line 2: A 9 x 9")
+
+
+@many
+@given(st.integers(0, 2**31), st.lists(st.sampled_from(["line", "drawn", "spaced"]), min_size=1, max_size=4))
+def test_drawn_boards_stand_beside_lines(seed: int, forms: list[str]) -> None:
+    for task in (QUEENS, MAZE):
+        generator = torch.Generator().manual_seed(seed)
+        x = next(task.batches("train", len(forms), generator)).x
+        drawn = [task.render(board) for board in x]
+        written = {"line": "".join, "drawn": "\n".join, "spaced": lambda rows: "\n".join(map("  ".join, rows))}
+        texts = [written[form](board.replace(" ", "").split("\n")) for form, board in zip(forms, drawn, strict=True)]
+        assert read(task, "# some boards of mine\n" + "\n".join(texts)) == x.tolist()
+        assert read(task, "\n\n".join(texts)) == x.tolist()
+
+
+def test_faults_of_drawn_boards_have_a_place() -> None:
+    board = "\n".join(["." * 6] * 6)
+    assert sentence(QUEENS, f"{board}\n\n{board[:-3]}z..") == (
+        "file, line 13, column 4: Character 34 of the board (row 6, column 4) is 'z': "
+        "expected one of Q X 1 for a queen, or one of . _ 0 for none."
+    )
+    assert sentence(QUEENS, board[:-7]).startswith("file, line 1: A board of 6 x 6 has 36 characters, found 6.")
 
 
 def test_a_bad_field_of_a_csv_file() -> None:
