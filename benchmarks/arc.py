@@ -4,7 +4,8 @@
 
 The folder holds the public set. Of the evaluation tasks those count whose grids, answers too, are at most 10×10. TRM
 and GRAM train on the pairs of one task under 15 augmentations, with as many operations each; the test inputs are
-answered in all versions, and the two most frequent grids stand (pass@2). Each task is a run in a folder: what is
+answered in all versions, and the two most frequent grids stand (pass@2). All canvases are as large as a grid may be, so
+that no answer is hinted at, and the compiled network is the same for all. Each task is a run in a folder: what is
 finished is not run again, and what was interrupted goes on.
 """
 
@@ -33,8 +34,8 @@ def runs_of(data: Path, largest: int, root: Path, teraflop: float) -> list[Run]:
     """A run for each task and system."""
     small = gp.tasks.ARC(1, data, largest=largest)
     names = dict.fromkeys(question.task for question in small.questions("test"))
-    files = {"task.root": str(data)}
-    settings = {name: presets.get("arc", "quick", files | {"task.only": [name]}) for name in names}
+    shared = {"task.root": str(data), "task.canvas": largest, "fit.compile": True}
+    settings = {name: presets.get("arc", "quick", shared | {"task.only": [name]}) for name in names}
     return [Run(root, name, settings[name], system, 0, teraflop) for name in names for system in SYSTEMS]
 
 
