@@ -56,6 +56,7 @@ def main(
         task, model, guide, objective, fit = presets.build(made, seed=seed)
         history = gp.fit(model, guide, task, objective=objective, **fit, out=out, resume=resume, seed=seed)
         made.write(out)
+        print("\nTrained; answering unseen puzzles")
 
         torch.manual_seed(seed)
         shown = next(task.batches("train", 16, torch.Generator().manual_seed(seed)))

@@ -49,6 +49,7 @@ def main(
         task, model, guide, objective, fit = presets.build(made, seed=seed)
         history = gp.fit(model, guide, task, objective=objective, **fit, out=out, resume=resume, seed=seed)
         made.write(out)
+        print("\nTrained; measuring on unseen graphs")
 
         how = made.options(task)
         metrics = gp.metrics.evaluate(model, task, num_samples=samples, **how, seed=seed)

@@ -39,6 +39,7 @@ def main(
         task, model, guide, objective, fit = presets.build(made, seed=seed)
         history = gp.fit(model, guide, task, objective=objective, **fit, out=out, resume=resume, seed=seed)
         made.write(out)
+        print("\nTrained; measuring on unseen mazes")
 
         metrics = gp.metrics.evaluate(model, task, num_samples=samples, steps=steps, seed=seed)
         report.record(f"{metrics['num_test']} unseen mazes", out, history, metrics)

@@ -36,6 +36,7 @@ def main(
         task, model, guide, objective, fit = presets.build(chosen, seed=seed)
         history = gp.fit(model, guide, task, objective=objective, **fit, out=out, resume=resume, seed=seed)
         chosen.write(out)
+        print("\nTrained; making pictures from nothing, and a net that judges them")
 
         noise = gp.poutine.Temperature(chosen.temperature)
         made = gp.generate(model, num_samples=samples, steps=steps, noise=noise, seed=seed).cpu()

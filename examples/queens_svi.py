@@ -43,6 +43,7 @@ def main(
         print(f"{made.task['n']} queens, {len(task.inputs('test')):,} different inputs in the test split")
         history = gp.fit(model, guide, task, objective=objective, **fit, out=out, resume=resume, seed=seed)
         made.write(out)
+        print("\nTrained; measuring on unseen boards")
 
         x = task.inputs("test")[:held_out]
         depth = made.options(task)

@@ -55,6 +55,7 @@ def train(preset: presets.Preset, parts: presets.Parts, out: Path, *, name: str,
     print(f"\n[bold]{name}[/], {parameters:,} parameters")
     resume = resume and (out / gp.STATE_FILE).exists()
     history = gp.fit(model, guide, task, objective=objective, **fit, out=out, resume=resume, seed=seed)
+    print("trained; measuring on unseen puzzles")
     report.training_curves(history, out / "training.png")
     samples = 1 if name == "deterministic" else preset.samples  # all its answers are the same
     metrics = gp.metrics.evaluate(model, task, num_samples=samples, **preset.options(task), seed=seed)

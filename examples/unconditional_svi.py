@@ -41,6 +41,7 @@ def main(
         world, model, guide, objective, fit = presets.build(made, seed=seed)  # a gp.tasks.Unconditional of the game
         history = gp.fit(model, guide, world, objective=objective, **fit, out=out, resume=resume, seed=seed)
         made.write(out)
+        print("\nTrained; making boards from nothing")
 
         torch.manual_seed(seed)
         boards = gp.generate(model, num_samples=samples, steps=made.steps).cpu()
