@@ -153,7 +153,7 @@ TRAINED_LONG = "GRAM, trained long"
 
 def _laptop(
     task: str, name: str, title: str, settings: Mapping[str, Any], long: Mapping[str, Any], test: Mapping[str, Any],
-    weights: str, *, held_out: int, teraflop: float, metrics: tuple[str, ...] = SEVERAL,
+    long_test: Mapping[str, Any], weights: str, *, held_out: int, teraflop: float, metrics: tuple[str, ...] = SEVERAL,
 ) -> Column:  # fmt: skip
     """A column of equal operations, with two rows beside: GRAM that trains as long as it gains, and the package's.
 
@@ -163,7 +163,8 @@ def _laptop(
         title: as the table says it.
         settings: of all systems.
         long: what the long training of GRAM has instead.
-        test: how GRAM's trajectories are run, the others' are run for the preset's steps.
+        test: how GRAM's trajectories are run, if not as the others', for the preset's steps.
+        long_test: how those of the long training are run.
         weights: of the package, GRAM that decides.
         held_out: unseen inputs.
         teraflop: of training a run.
@@ -175,8 +176,8 @@ def _laptop(
     return Column(
         name, title, _every_step(shared, held_out=held_out), (*metrics, "operations", *COST),
         packaged={"GRAM, deciding": weights},
-        own={"GRAM": replace(shared.changed(sampled), held_out=held_out, **test),
-             TRAINED_LONG: replace(longer, held_out=held_out, **test)},
+        own={"GRAM": _every_step(shared.changed(sampled), held_out=held_out, **test),
+             TRAINED_LONG: replace(longer, held_out=held_out, **long_test)},
         systems=("HRM", "TRM", "Autoregressive", "MDLM", "GRAM", TRAINED_LONG, "GRAM, deciding"),
         teraflop=teraflop, budgets={TRAINED_LONG: None, "GRAM, deciding": None},
     )  # fmt: skip
@@ -189,20 +190,20 @@ COLOURS = (*SEVERAL[:3], "conflicts", "selected_conflicts")
 LAPTOP = (
     _laptop(
         "queens", "queens8", "8 queens", ROWS | {"steps": 16}, {"fit.updates": 38_000, "fit.lr": 0.0015},
-        UNTIL_CONFIDENT, "queens8", held_out=772, teraflop=8.6,
+        {}, UNTIL_CONFIDENT, "queens8", held_out=772, teraflop=8.6,
     ),
     _laptop(
         "coloring", "colouring8", "colouring, 8 nodes", {}, WANDER | {"fit.updates": 30_000},
-        NOISY_FIRST, "coloring8", held_out=255, teraflop=8.6, metrics=COLOURS,
+        NOISY_FIRST, NOISY_FIRST, "coloring8", held_out=255, teraflop=8.6, metrics=COLOURS,
     ),
     _laptop(
         "coloring", "colouring10", "colouring, 10 nodes", TEN_NODES, TEN_NODES | WANDER | {"fit.updates": 24_000},
-        LONG_AND_NOISY, "coloring10", held_out=192, teraflop=8.6, metrics=COLOURS,
+        LONG_AND_NOISY, LONG_AND_NOISY, "coloring10", held_out=192, teraflop=8.6, metrics=COLOURS,
     ),
     _laptop(
         "queens", "queens10", "10 queens", ROWS | TEN_QUEENS | {"model.width": 96, "steps": 16},
         TEN_QUEENS | WANDER | {"fit.updates": 30_000, "fit.lr": 0.0015, "fit.compile": True},
-        UNTIL_CONFIDENT, "queens10", held_out=500, teraflop=58,
+        {}, UNTIL_CONFIDENT, "queens10", held_out=500, teraflop=58,
     ),
 )  # fmt: skip
 
