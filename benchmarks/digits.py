@@ -1,10 +1,10 @@
 """Table 2 as a picture: how GRAM's digits improve with depth, beside the other systems, and 100 of them.
 
-    python benchmarks/tables.py 2 --data mnist=FOLDER
     python benchmarks/digits.py --data FOLDER
 
-The folder holds MNIST's four IDX files. Takes the runs that the first command trained. FID and inception score are
-those of our LeNet on binarized MNIST, of 1,000 pictures each, and no other paper's.
+The folder holds MNIST's four IDX files. GRAM is the package's weights, which are those of the table's run, the other
+systems' figures are the table's. FID and inception score are those of our LeNet on binarized MNIST, of 1,000 pictures
+each, and no other paper's.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from typing import Any
 
 import torch
 from table_columns import TABLES, with_data
-from table_runs import Run, of_pictures
+from table_runs import of_pictures
+from table_text import written
 from tables import RESULTS, ROOT
 
 import gram_ppl as gp
@@ -27,13 +28,14 @@ SHOWN = 10  # on a side
 COLOURS = dict(zip(("no guidance", "VAE", "D3PM, uniform"), (GREY, GREEN, ORANGE), strict=True))
 
 
-def by_depth(run: Run, depths: tuple[int, ...] = DEPTHS) -> tuple[list[dict[str, Any]], torch.Tensor]:
-    """Quality of what a trained run makes after so many supervision steps; pictures of the greatest depth."""
-    task, found = run.task(), []
-    model, _, _ = gp.load(run.weights, task=task)
-    quality = of_pictures(task, run.root / "features")
+def by_depth(
+    weights: str, task: Any, samples: int, cache: Path, depths: tuple[int, ...] = DEPTHS
+) -> tuple[list[dict[str, Any]], torch.Tensor]:
+    """Quality of what a trained model makes after so many supervision steps; pictures of the greatest depth."""
+    model, _, _ = gp.load(weights, task=task)
+    quality, found = of_pictures(task, cache), []
     for steps in depths:
-        made = gp.generate(model, num_samples=run.preset.samples, steps=steps, seed=run.seed).cpu()
+        made = gp.generate(model, num_samples=samples, steps=steps, seed=0).cpu()
         found.append({"steps": steps, "calls": steps * model.step_calls, **quality(made)})
         print(found[-1], flush=True)
     return found, task.pictures(made[: SHOWN**2])
@@ -62,17 +64,16 @@ def main() -> None:
     """Measure and draw."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with MNIST's IDX files")
-    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "tables" / "cpu", help="folder of the runs")
+    parser.add_argument("--weights", default="pretrained:digits", help="GRAM's: of the package, or a run's folder")
+    parser.add_argument("--cache", type=Path, default=ROOT / "runs" / "features", help="folder of the net that judges")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--picture", type=Path, default=ROOT / "docs" / "digits.png")
-    parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    table = TABLES["2", "cpu"]
-    column = with_data(table.columns[0], str(given.data))
-    runs = {name: Run(given.runs, column.name, column.preset, name, given.seed) for name in table.systems}
-    others = [metrics for name in runs if name in COLOURS and (metrics := runs[name].metrics()) is not None]
-    depths, pictures = by_depth(runs["GRAM"])
+    preset = with_data(TABLES["2", "cpu"].columns[0], str(given.data)).preset
+    task = preset.world(**{"seed": 0} | preset.task)
+    others = [record for record in written(given.results, "table 2 cpu").values() if record["system"] in COLOURS]
+    depths, pictures = by_depth(given.weights, task, preset.samples, given.cache)
     given.results.mkdir(parents=True, exist_ok=True)
     (given.results / "digits.json").write_text(json.dumps(depths, indent=1) + "\n", encoding="utf-8")
     draw(depths, others, pictures, given.picture)
