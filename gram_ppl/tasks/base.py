@@ -85,7 +85,7 @@ class Task(metaclass=_TaskMeta):
     """
 
     comment = "#"  # what a line of a file of puzzles starts with that is none
-    board: tuple[int, int] | None = None  # rows and columns of characters of a drawn one; None reads a puzzle a line
+    drawn: tuple[int, int] | None = None  # rows and columns of characters of a drawn board; None reads lines only
     graphs = False  # whether inputs are graphs
     judged = True  # whether the verifier tells good answers from bad ones, not only from what is no answer at all
     listable = True  # whether :meth:`solutions` can list them all in reasonable time
@@ -222,7 +222,7 @@ class Task(metaclass=_TaskMeta):
         Raises:
             ValueError: a puzzle that is none, with file, line and column.
         """
-        pieces = lines(text) if self.board is None else boards(text, *self.board)
+        pieces = lines(text) if self.drawn is None else boards(text, *self.drawn)
         return parsed(name, pieces, self.parse, self.comment)
 
     def draw(self, axes: Axes, x: Tensor, y: Tensor | None = None) -> None:

@@ -84,7 +84,7 @@ class Maze(Task):
         augment: bool = True,
         labelled: bool = False,
     ) -> None:
-        rows, cols = self.size = self.board = (size[0], size[1])
+        rows, cols = self.size = self.drawn = (size[0], size[1])
         length = rows * cols
         if min(rows, cols) < 1 or not 2 <= length < 1 << 15:
             raise ValueError(f"size: expected rows and columns of 2 to 32767 cells in all, found {rows} x {cols}.")

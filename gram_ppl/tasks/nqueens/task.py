@@ -78,7 +78,7 @@ class NQueens(Task):
             raise ValueError(f"tokens: expected 'cells' or 'rows', found {tokens!r}.")
         if not 0 < train_share <= 1:
             raise ValueError(f"train_share: expected a share above 0 and at most 1, found {train_share}.")
-        self.side, self.board, self.tokens = n, (n, n), tokens
+        self.side, self.drawn, self.tokens = n, (n, n), tokens
         self._cells = tokens == "cells"
         length, vocab, self._unknown = (n * n, 3, EMPTY) if self._cells else (n, n + 1, 0)
         cell, row = torch.arange(n * n), torch.arange(n)
