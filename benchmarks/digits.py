@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from table_columns import TABLES, with_data
-from table_runs import of_pictures
+from table_runs import Run, of_pictures
 from table_text import written
 from tables import RESULTS, ROOT
 
@@ -28,14 +28,13 @@ SHOWN = 10  # on a side
 COLOURS = dict(zip(("no guidance", "VAE", "D3PM, uniform"), (GREY, GREEN, ORANGE), strict=True))
 
 
-def by_depth(
-    weights: str, task: Any, samples: int, cache: Path, depths: tuple[int, ...] = DEPTHS
-) -> tuple[list[dict[str, Any]], torch.Tensor]:
-    """Quality of what a trained model makes after so many supervision steps; pictures of the greatest depth."""
+def by_depth(run: Run, weights: str, depths: tuple[int, ...] = DEPTHS) -> tuple[list[dict[str, Any]], torch.Tensor]:
+    """Quality of what the weights of a run make after so many supervision steps; pictures of the greatest depth."""
+    task, found = run.task(), []
     model, _, _ = gp.load(weights, task=task)
-    quality, found = of_pictures(task, cache), []
+    quality = of_pictures(task, run.root / "features")
     for steps in depths:
-        made = gp.generate(model, num_samples=samples, steps=steps, seed=0).cpu()
+        made = gp.generate(model, num_samples=run.preset.samples, steps=steps, seed=run.seed).cpu()
         found.append({"steps": steps, "calls": steps * model.step_calls, **quality(made)})
         print(found[-1], flush=True)
     return found, task.pictures(made[: SHOWN**2])
@@ -65,15 +64,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with MNIST's IDX files")
     parser.add_argument("--weights", default="pretrained:digits", help="GRAM's: of the package, or a run's folder")
-    parser.add_argument("--cache", type=Path, default=ROOT / "runs" / "features", help="folder of the net that judges")
+    parser.add_argument(
+        "--runs", type=Path, default=ROOT / "runs" / "tables" / "cpu", help="folder of the net that judges"
+    )
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--picture", type=Path, default=ROOT / "docs" / "digits.png")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    preset = with_data(TABLES["2", "cpu"].columns[0], str(given.data)).preset
-    task = preset.world(**{"seed": 0} | preset.task)
+    column = with_data(TABLES["2", "cpu"].columns[0], str(given.data))
     others = [record for record in written(given.results, "table 2 cpu").values() if record["system"] in COLOURS]
-    depths, pictures = by_depth(given.weights, task, preset.samples, given.cache)
+    depths, pictures = by_depth(Run(given.runs, column.name, column.preset, "GRAM", 0), given.weights)
     given.results.mkdir(parents=True, exist_ok=True)
     (given.results / "digits.json").write_text(json.dumps(depths, indent=1) + "\n", encoding="utf-8")
     draw(depths, others, pictures, given.picture)

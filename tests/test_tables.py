@@ -302,9 +302,9 @@ def test_pictures_are_judged_with_the_files_that_are_given(
         assert 1 <= record["inception_score"] <= 10
         assert record["task"]["arguments"]["root"] == "files"
     assert len(list((places["out"] / "cpu" / "features").iterdir())) == 1
-    weights, cache = places["out"] / "cpu" / "mnist" / "gram" / "seed-0", places["out"] / "cpu" / "features"
-    picture, given = tmp_path / "digits.png", {"data": data, "weights": weights, "cache": cache}
-    given["results"] = places["results"]
+    runs = places["out"] / "cpu"
+    picture, given = tmp_path / "digits.png", {"data": data, "runs": runs, "results": places["results"]}
+    given["weights"] = runs / "mnist" / "gram" / "seed-0"
     named = [str(part) for name, value in given.items() for part in (f"--{name}", value)]
     monkeypatch.setattr(sys, "argv", ["digits.py", *named, "--picture", str(picture)])
     monkeypatch.setattr(digits.by_depth, "__defaults__", ((1, 2),))

@@ -61,11 +61,12 @@ def boards(text: str, rows: int, columns: int) -> list[Piece]:
     White space does not count as a character, and lines are blank or not by the same rule.
     """
     written, found, at = text.splitlines(), list[Piece](), 0
+    widths = [len(marks(line)) for line in written]
     while at < len(written):
-        drawn = rows > 1 and [len(marks(line)) for line in written[at : at + rows]] == [columns] * rows
+        drawn = rows > 1 and widths[at : at + rows] == [columns] * rows
         if drawn:
             found.append(Piece("\n".join(written[at : at + rows]), at + 1))
-        elif written[at].strip():
+        elif widths[at]:
             found.append(Piece.of(written[at], at + 1))
         at += rows if drawn else 1
     return found
