@@ -26,6 +26,7 @@ import rollout
 import segment_speed
 import sudoku_9x9
 from gpu import kernels, lattice, profile, queue, rollouts, updates
+from limits import TimeUp, at_most
 from plain import PlainGRAM, PlainTrainer
 
 
@@ -142,6 +143,29 @@ def test_lattice_prototype_runs_tiny(tmp_path: Path) -> None:
     for name in ("extreme", "17 clues"):
         assert found[name]["puzzles"] == 4
         assert found[name]["right"] + found[name]["wrong"] == found[name]["answered"] <= 4
+
+
+def test_time_is_up_even_if_a_finalizer_hears_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Finalizer:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGALRM)
+
+    class Broken:
+        def __del__(self) -> None:
+            raise KeyError
+
+    def work() -> None:
+        with at_most(10):
+            Broken()
+            Finalizer()  # what it raises, Python drops
+            time.sleep(60)
+
+    told: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", told.append)
+    with pytest.raises(TimeUp):
+        work()
+    assert sys.unraisablehook == told.append
+    assert [what.exc_type for what in told] == [KeyError]
 
 
 def test_hard_sudoku_stops_goes_on_and_is_measured(tmp_path: Path) -> None:
