@@ -201,7 +201,8 @@ LAPTOP = (
         LONG_AND_NOISY, LONG_AND_NOISY, "coloring10", held_out=192, teraflop=8.6, metrics=COLOURS,
     ),
     _laptop(
-        "queens", "queens10", "10 queens", ROWS | TEN_QUEENS | {"model.width": 96, "steps": 16},
+        "queens", "queens10", "10 queens",
+        ROWS | TEN_QUEENS | {"beta.last": 5.0, "model.width": 96, "steps": 16},
         TEN_QUEENS | WANDER | {"fit.updates": 30_000, "fit.lr": 0.0015, "fit.compile": True},
         {}, UNTIL_CONFIDENT, "queens10", held_out=500, teraflop=58,
     ),
