@@ -26,6 +26,7 @@ class Column:
         packaged: by the name of a system, the weights of the package that its row shows, on the same inputs.
         data: the setting that says where its files are, for a column of real data.
         own: by the name of a system, the preset that describes its runs wholly, model and test too.
+        changes: by the name of a system, settings that its runs have in place of the preset's.
         systems: its rows; those of the table if not given.
         teraflop: of training a run; the table's if not given.
         budgets: by the name of a system, in place of ``teraflop``; None for the updates of its preset.
@@ -38,9 +39,14 @@ class Column:
     packaged: Mapping[str, str] = field(default_factory=dict)
     data: str | None = None
     own: Mapping[str, Preset] = field(default_factory=dict)
+    changes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     systems: tuple[str, ...] | None = None
     teraflop: float | None = None
     budgets: Mapping[str, float | None] = field(default_factory=dict)
+
+    def settings(self, system: str) -> Preset:
+        """Of the runs of a system."""
+        return self.own.get(system) or self.preset.changed(self.changes.get(system, {}))
 
 
 @dataclass(frozen=True)
@@ -154,7 +160,7 @@ TRAINED_LONG = "GRAM, trained long"
 def _laptop(
     task: str, name: str, title: str, settings: Mapping[str, Any], long: Mapping[str, Any], test: Mapping[str, Any],
     long_test: Mapping[str, Any], weights: str, *, held_out: int, teraflop: float, metrics: tuple[str, ...] = SEVERAL,
-    as_long: bool = False,
+    as_long: bool = False, changes: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Column:  # fmt: skip
     """A column of equal operations, with two rows beside: GRAM that trains as long as it gains, and the package's.
 
@@ -171,6 +177,7 @@ def _laptop(
         teraflop: of training a run.
         metrics: what the table shows.
         as_long: GRAM's row is the long training too, with the operations of the others.
+        changes: by the name of a system, settings that its runs have in place of ``settings``.
     """
     sampled = {name: value for name, value in long.items() if name == "fit.scheduled_sampling"}
     shared = presets.get(task, "gram", {"fit.evaluations": 12, "fit.compile": True, **settings})
@@ -180,7 +187,7 @@ def _laptop(
     return Column(
         name, title, _every_step(shared, held_out=held_out), (*metrics, "operations", *COST),
         packaged={"GRAM, deciding": weights},
-        own={"GRAM": gram, TRAINED_LONG: longer},
+        own={"GRAM": gram, TRAINED_LONG: longer}, changes=changes or {},
         systems=("HRM", "TRM", "Autoregressive", "MDLM", "GRAM", TRAINED_LONG, "GRAM, deciding"),
         teraflop=teraflop, budgets={TRAINED_LONG: None, "GRAM, deciding": None},
     )  # fmt: skip
@@ -207,6 +214,7 @@ LAPTOP = (
         "queens", "queens10", "10 queens", ROWS | TEN_QUEENS | {"model.width": 96, "steps": 16},
         TEN_QUEENS | WANDER | {"fit.updates": 30_000, "fit.lr": 0.0015, "fit.compile": True},
         {}, UNTIL_CONFIDENT, "queens10", held_out=500, teraflop=58, as_long=True,
+        changes={"HRM": {"fit.lr": 5e-4}, "TRM": {"fit.lr": 5e-4}},  # at four times the rate they don't learn
     ),
 )  # fmt: skip
 

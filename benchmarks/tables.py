@@ -42,7 +42,7 @@ def runs_of(table: Table, root: Path, seeds: int, teraflop: float | None) -> lis
     systems = sorted(dict.fromkeys(chain(*trained.values())), key=lambda name: SYSTEMS[name].weights is not None)
     return [
         Run(
-            root, column.name, column.own.get(system, column.preset), system, seed,
+            root, column.name, column.settings(system), system, seed,
             teraflop or table.budget(column, system), column.packaged.get(system), whole=system in column.own,
         )
         for seed in range(seeds)

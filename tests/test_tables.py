@@ -214,7 +214,10 @@ def test_a_column_has_rows_and_a_budget_of_its_own_and_a_row_a_preset(tmp_path: 
     own = Column(
         "own", "Own", tiny("sudoku"), (), systems=("PTRM", "GRAM, deciding"), own={"GRAM, deciding": quick}, teraflop=7
     )
-    plain = Column("plain", "Plain", tiny("sudoku"), (), systems=("GRAM", "HRM"), budgets={"HRM": None})
+    plain = Column(
+        "plain", "Plain", tiny("sudoku"), (), systems=("GRAM", "HRM"), budgets={"HRM": None},
+        changes={"HRM": {"fit.lr": 0.25}},
+    )  # fmt: skip
     table = Table("Two", (), (own, plain), 3)
     runs = tables.runs_of(table, tmp_path, 1, None)
     assert sorted((run.column, run.system, run.teraflop) for run in runs) == [
@@ -222,6 +225,7 @@ def test_a_column_has_rows_and_a_budget_of_its_own_and_a_row_a_preset(tmp_path: 
         ("plain", "HRM", None),
     ]  # fmt: skip
     assert {run.teraflop for run in tables.runs_of(table, tmp_path, 1, 1.5)} == {1.5}
+    assert [run.system for run in runs if run.preset.fit.get("lr") == 0.25] == ["HRM"]
     (decided,) = (replace(run, teraflop=None) for run in runs if run.whole)
     perform(decided)
     found = decided.metrics()
