@@ -196,6 +196,7 @@ def _laptop(
 WANDER = {"fit.scheduled_sampling": 0.5}
 TEN_NODES = {"task.n": 10, "task.num_train": 13_465, "task.num_test": 192}
 TEN_QUEENS = {"task.n": 10, "beta.first": 5.0, "model.supervision": 16}
+BY_CELLS = {"task.tokens": "cells", "model.positions": False, "fit.batch_size": 16, "fit.lr": 0.0015}
 COLOURS = (*SEVERAL[:3], "conflicts", "selected_conflicts")
 LAPTOP = (
     _laptop(
@@ -214,7 +215,7 @@ LAPTOP = (
         "queens", "queens10", "10 queens", ROWS | TEN_QUEENS | {"model.width": 96, "steps": 16},
         TEN_QUEENS | WANDER | {"fit.updates": 30_000, "fit.lr": 0.0015, "fit.compile": True},
         {}, UNTIL_CONFIDENT, "queens10", held_out=500, teraflop=58, as_long=True,
-        changes={"HRM": {"fit.lr": 5e-4}, "TRM": {"fit.lr": 5e-4}},  # at four times the rate they don't learn
+        changes={"HRM": BY_CELLS, "TRM": BY_CELLS},
     ),
 )  # fmt: skip
 
