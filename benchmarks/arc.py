@@ -61,7 +61,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of the public set")
     parser.add_argument("--largest", type=int, default=10, help="rows or columns of a grid, at most")
-    parser.add_argument("--teraflop", type=float, default=0.6, help="of training a task, in matrix products")
+    parser.add_argument("--teraflop", type=float, default=2.0, help="of training a task, in matrix products")
     parser.add_argument("--tasks", type=int, help="only so many, the first by name")
     parser.add_argument("--jobs", type=int, default=2, help="runs side by side, a thread each")
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "arc", help="folder of the runs")
