@@ -160,7 +160,7 @@ TRAINED_LONG = "GRAM, trained long"
 def _laptop(
     task: str, name: str, title: str, settings: Mapping[str, Any], long: Mapping[str, Any], test: Mapping[str, Any],
     long_test: Mapping[str, Any], weights: str, *, held_out: int, teraflop: float, metrics: tuple[str, ...] = SEVERAL,
-    as_long: bool = False, changes: Mapping[str, Mapping[str, Any]] | None = None,
+    as_long: bool = False,
 ) -> Column:  # fmt: skip
     """A column of equal operations, with two rows beside: GRAM that trains as long as it gains, and the package's.
 
@@ -177,7 +177,6 @@ def _laptop(
         teraflop: of training a run.
         metrics: what the table shows.
         as_long: GRAM's row is the long training too, with the operations of the others.
-        changes: by the name of a system, settings that its runs have in place of ``settings``.
     """
     sampled = {name: value for name, value in long.items() if name == "fit.scheduled_sampling"}
     shared = presets.get(task, "gram", {"fit.evaluations": 12, "fit.compile": True, **settings})
@@ -187,7 +186,7 @@ def _laptop(
     return Column(
         name, title, _every_step(shared, held_out=held_out), (*metrics, "operations", *COST),
         packaged={"GRAM, deciding": weights},
-        own={"GRAM": gram, TRAINED_LONG: longer}, changes=changes or {},
+        own={"GRAM": gram, TRAINED_LONG: longer},
         systems=("HRM", "TRM", "Autoregressive", "MDLM", "GRAM", TRAINED_LONG, "GRAM, deciding"),
         teraflop=teraflop, budgets={TRAINED_LONG: None, "GRAM, deciding": None},
     )  # fmt: skip
@@ -211,10 +210,12 @@ LAPTOP = (
         "coloring", "colouring10", "colouring, 10 nodes", TEN_NODES, TEN_NODES | WANDER | {"fit.updates": 24_000},
         LONG_AND_NOISY, LONG_AND_NOISY, "coloring10", held_out=192, teraflop=8.6, metrics=COLOURS,
     ),
-    _laptop(
-        "queens", "queens10", "10 queens", ROWS | TEN_QUEENS | {"model.width": 96, "steps": 16},
-        TEN_QUEENS | WANDER | {"fit.updates": 30_000, "fit.lr": 0.0015, "fit.compile": True},
-        {}, UNTIL_CONFIDENT, "queens10", held_out=500, teraflop=58, as_long=True,
+    replace(
+        _laptop(
+            "queens", "queens10", "10 queens", ROWS | TEN_QUEENS | {"model.width": 96, "steps": 16},
+            TEN_QUEENS | WANDER | {"fit.updates": 30_000, "fit.lr": 0.0015, "fit.compile": True},
+            {}, UNTIL_CONFIDENT, "queens10", held_out=500, teraflop=58, as_long=True,
+        ),
         changes={"HRM": BY_CELLS, "TRM": BY_CELLS},
     ),
 )  # fmt: skip
