@@ -6,13 +6,13 @@ The folder holds the public set. Of the evaluation tasks those count whose grids
 and GRAM train on the pairs of one task under 15 augmentations, with as many operations each; the test inputs are
 answered in all versions, and the two most frequent grids stand (pass@2). All canvases are as large as a grid may be, so
 that no answer is hinted at, and the compiled network is the same for all. Each task is a run in a folder: what is
-finished is not run again, and what was interrupted goes on.
+finished is not run again, and what was interrupted goes on. Tasks whose figures stand in ``benchmarks/results/``
+already, made with as many operations, count as finished, so that a long night can be several; ``--again`` runs them.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +20,7 @@ from statistics import mean
 from typing import Any
 
 from table_runs import Run
-from table_text import insert, markdown
+from table_text import markdown, publish, written
 from tables import DOCUMENT, RESULTS, ROOT, carry_out
 
 import gram_ppl as gp
@@ -29,6 +29,7 @@ from gram_ppl import presets
 SYSTEMS = ("TRM", "GRAM")
 FAST = {"model.transitions": 1, "model.low_steps": 1, "fit.lr": 4e-3, "fit.compile": True}  # many cheap updates
 MEANS = ("pass_at_1", "pass_at_2", "parameters", "updates", "train_seconds")  # over tasks
+KEPT = ("column", "system", "seed", "teraflop", *MEANS, "inputs", "inputs_pass_at_2", "commit", "device")
 
 
 def runs_of(data: Path, largest: int, root: Path, teraflop: float) -> list[Run]:
@@ -40,19 +41,15 @@ def runs_of(data: Path, largest: int, root: Path, teraflop: float) -> list[Run]:
     return [Run(root, name, settings[name], system, 0, teraflop) for name in names for system in SYSTEMS]
 
 
-def row(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """What a system reached: shares of the tasks' test inputs, averaged over tasks."""
-    means = {key: mean(one[key] for one in found) for key in MEANS}
-    return {"tasks": len(found), **means, "solved": [one["column"] for one in found if one["pass_at_2"] == 1]}
-
-
-def table(rows: dict[str, dict[str, Any]]) -> str:
-    """A row for each system."""
+def table(records: Sequence[dict[str, Any]], small: int) -> str:
+    """A row for each system: shares of the tasks' test inputs, averaged over those of the ``small`` tasks that ran."""
     header = ("", "tasks", "pass@1", "pass@2", "parameters", "updates a task", "training a task, s")
-    lines = [
-        [name, str(one["tasks"]), *(f"{one[key]:.3f}" for key in MEANS[:2]), *(f"{one[key]:,.0f}" for key in MEANS[2:])]
-        for name, one in rows.items()
-    ]  # fmt: skip
+    lines = []
+    for system in SYSTEMS:
+        if found := [one for one in records if one["system"] == system]:
+            means = [mean(one[key] for one in found) for key in MEANS]
+            figures = [f"{one:.3f}" for one in means[:2]] + [f"{one:,.0f}" for one in means[2:]]
+            lines.append([system, f"{len(found)} of {small}", *figures])
     return markdown(header, lines)
 
 
@@ -67,17 +64,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "arc", help="folder of the runs")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--document", type=Path, default=DOCUMENT)
+    parser.add_argument("--again", action="store_true", help="also what has been written into the results already")
     given = parser.parse_args()
     runs = runs_of(given.data, given.largest, given.out, given.teraflop)
-    runs = runs if given.tasks is None else runs[: given.tasks * len(SYSTEMS)]
-    failed = carry_out(runs, given.jobs)
-    made = [metrics for run in runs if (metrics := run.metrics()) is not None]
-    rows = {name: row(found) for name in SYSTEMS if (found := [one for one in made if one["system"] == name])}
-    given.results.mkdir(parents=True, exist_ok=True)
-    record = {"largest": given.largest, "teraflop": given.teraflop, "systems": rows}
-    (given.results / "arc.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    text = table(rows)
-    given.document.write_text(insert(given.document.read_text(encoding="utf-8"), "arc", text), encoding="utf-8")
+    known = {} if given.again else written(given.results, "arc")
+    done = {key: record for key, record in known.items() if record["teraflop"] == given.teraflop}
+    failed = carry_out(runs[: given.tasks and given.tasks * len(SYSTEMS)], given.jobs, done)
+    made = {run.key: {name: metrics[name] for name in KEPT} for run in runs if (metrics := run.metrics())}
+    records = [found for run in runs if (found := made.get(run.key, done.get(run.key)))]
+    text = table(records, len(runs) // len(SYSTEMS))
+    if records:
+        publish(given.results, given.document, "arc", records, text)
     print(text)
     if failed:
         sys.exit("\n".join(failed))

@@ -336,10 +336,20 @@ def test_a_model_for_each_small_task_of_arc(tmp_path: Path, monkeypatch: pytest.
     arguments = [str(part) for name in places for part in (f"--{name}", tmp_path / places[name])]
     monkeypatch.setattr(sys, "argv", ["arc.py", *arguments, "--teraflop", "1e-6"])
     arc.main()
-    found = json.loads((tmp_path / "arc.json").read_text())["systems"]
-    assert {name: (one["tasks"], one["updates"]) for name, one in found.items()} == {"TRM": (2, 1), "GRAM": (2, 1)}
-    assert all(0 <= one["pass_at_1"] <= one["pass_at_2"] <= 1 for one in found.values())
-    assert "| GRAM | 2 | " in (tmp_path / "document.md").read_text()
+    found = json.loads((tmp_path / "arc.json").read_text())
+    assert [(one["column"], one["system"], one["updates"]) for one in found] == [
+        ("b", "TRM", 1), ("b", "GRAM", 1), ("c", "TRM", 1), ("c", "GRAM", 1)
+    ]  # fmt: skip
+    assert all(0 <= one["pass_at_1"] <= one["pass_at_2"] <= 1 for one in found)
+    shown = (tmp_path / "document.md").read_text()
+    assert "| GRAM | 2 of 2 | " in shown
+    shutil.rmtree(tmp_path / "runs")
+    arc.main()  # nothing to run: the figures stand there
+    assert not (tmp_path / "runs").exists()
+    assert (json.loads((tmp_path / "arc.json").read_text()), (tmp_path / "document.md").read_text()) == (found, shown)
+    monkeypatch.setattr(sys, "argv", ["arc.py", *arguments, "--teraflop", "2e-6", "--tasks", "0"])
+    arc.main()
+    assert json.loads((tmp_path / "arc.json").read_text()) == found  # of another length, and nothing instead
 
 
 def test_what_was_written_elsewhere_is_kept_and_not_run_again(

@@ -45,6 +45,7 @@ class Request:
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder
         self.signum: int | None = None
+        self.stopped: Stopped | None = None  # what was raised
         self.where: str | None = ""  # how far the run is, where nothing is lost by stopping at once; None elsewhere
 
     def check(self, update: int, updates: int) -> None:
@@ -70,10 +71,10 @@ class Request:
     def stop(self, where: str) -> None:
         """Raise what a signal asked for."""
         assert self.signum is not None
-        signum, self.signum = self.signum, None
         there = self.folder is not None and (self.folder / STATE_FILE).exists()
         advice = f"the state is in {self.folder}, and gp.fit with out={str(self.folder)!r}, resume=True goes on"
-        raise Stopped(signum, where, advice if there else "")
+        self.stopped = Stopped(self.signum, where, advice if there else "")
+        raise self.stopped
 
 
 @contextmanager
@@ -81,7 +82,8 @@ def deferred(folder: Path | None) -> Iterator[Request]:
     """Within, Ctrl-C and SIGTERM stop where nothing is lost, and elsewhere leave a request.
 
     A second Ctrl-C acts as it did before. Signals act as ever where there is no folder to write to, outside the main
-    thread, and where they are ignored. A request that nobody took is delivered at the end.
+    thread, and where they are ignored. A request that nobody took is delivered at the end. Where what was raised to
+    stop comes out of a library as another error, it is raised again.
     """
     request = Request(folder)
 
@@ -97,6 +99,10 @@ def deferred(folder: Path | None) -> Iterator[Request]:
         if folder is not None:
             before = _handle(ask)
         yield request
+    except Exception as error:
+        if request.stopped is None:
+            raise
+        raise request.stopped from error
     finally:
         _restore(before)
     if request.signum is not None:
@@ -115,14 +121,19 @@ def resumable(folder: str | Path, command: str | None = None) -> Iterator[None]:
         given = [os.path.basename(sys.executable), *sys.argv]
         command = shlex.join(given if "--resume" in given else [*given, "--resume"])
 
+    asked: list[Stopped] = []
+
     def stop(signum: int, frame: FrameType | None) -> None:
-        raise Stopped(signum)
+        asked.append(Stopped(signum))
+        raise asked[-1]
 
     before = _handle(stop, (signal.SIGTERM,))
     try:
         yield
-    except KeyboardInterrupt as error:
-        stopped = error if isinstance(error, Stopped) else Stopped(signal.SIGINT)
+    except (KeyboardInterrupt, Exception) as error:
+        if not (asked or isinstance(error, KeyboardInterrupt)):
+            raise
+        stopped = error if isinstance(error, Stopped) else asked[-1] if asked else Stopped(signal.SIGINT)
         advice = f"; this goes on: {command}" if (Path(folder) / STATE_FILE).exists() else ""
         sys.stderr.write(f"{stopped.reason}{advice}\n")
         sys.exit(128 + stopped.signum)
