@@ -440,6 +440,14 @@ def test_the_written_uniformity_is_that_of_its_records() -> None:
     assert all(list(systems) == ["ideal sampler", *uniformity.COMPARED] for systems in found.values())
 
 
+def test_the_written_tasks_of_arc_are_those_of_their_records() -> None:
+    records = list(table_text.written(tables.RESULTS, "arc").values())
+    text = tables.DOCUMENT.read_text()
+    assert table_text.insert(text, "arc", arc.table(records, 77)) == text
+    tasks = [{one["column"] for one in records if one["system"] == system} for system in arc.SYSTEMS]
+    assert tasks[0] == tasks[1]
+
+
 def test_the_picture_shows_what_the_table_says() -> None:
     text = (tables.RESULTS / "table_1_cpu.md").read_text().partition("### 8 queens, rows")[2].partition("###")[0]
     rows = [[cell.split()[0] if cell.strip() else "" for cell in line.split("|")[1:-1]] for line in text.splitlines()]
