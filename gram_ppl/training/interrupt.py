@@ -78,12 +78,22 @@ class Request:
 
 
 @contextmanager
+def _kept(request: Request) -> Iterator[None]:
+    """Where what was raised to stop comes out of a library as another error, raise it again."""
+    try:
+        yield
+    except Exception as error:
+        if request.stopped is None:
+            raise
+        raise request.stopped from error
+
+
+@contextmanager
 def deferred(folder: Path | None) -> Iterator[Request]:
     """Within, Ctrl-C and SIGTERM stop where nothing is lost, and elsewhere leave a request.
 
     A second Ctrl-C acts as it did before. Signals act as ever where there is no folder to write to, outside the main
-    thread, and where they are ignored. A request that nobody took is delivered at the end. Where what was raised to
-    stop comes out of a library as another error, it is raised again.
+    thread, and where they are ignored. A request that nobody took is delivered at the end.
     """
     request = Request(folder)
 
@@ -98,11 +108,8 @@ def deferred(folder: Path | None) -> Iterator[Request]:
     try:
         if folder is not None:
             before = _handle(ask)
-        yield request
-    except Exception as error:
-        if request.stopped is None:
-            raise
-        raise request.stopped from error
+        with _kept(request):
+            yield request
     finally:
         _restore(before)
     if request.signum is not None:
@@ -121,19 +128,18 @@ def resumable(folder: str | Path, command: str | None = None) -> Iterator[None]:
         given = [os.path.basename(sys.executable), *sys.argv]
         command = shlex.join(given if "--resume" in given else [*given, "--resume"])
 
-    asked: list[Stopped] = []
+    request = Request()
 
     def stop(signum: int, frame: FrameType | None) -> None:
-        asked.append(Stopped(signum))
-        raise asked[-1]
+        request.signum = signum
+        request.stop("")
 
     before = _handle(stop, (signal.SIGTERM,))
     try:
-        yield
-    except (KeyboardInterrupt, Exception) as error:
-        if not (asked or isinstance(error, KeyboardInterrupt)):
-            raise
-        stopped = error if isinstance(error, Stopped) else asked[-1] if asked else Stopped(signal.SIGINT)
+        with _kept(request):
+            yield
+    except KeyboardInterrupt as error:
+        stopped = error if isinstance(error, Stopped) else Stopped(signal.SIGINT)
         advice = f"; this goes on: {command}" if (Path(folder) / STATE_FILE).exists() else ""
         sys.stderr.write(f"{stopped.reason}{advice}\n")
         sys.exit(128 + stopped.signum)
