@@ -248,7 +248,8 @@ def test_the_package_answers_the_boards_of_the_laptops_table(column: Column) -> 
 
 def test_uniformity_of_each_system_beside_an_ideal_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     column = Column("sudoku", "4×4 Sudoku", tiny("sudoku"), ("accuracy",))
-    monkeypatch.setitem(TABLES, ("1", "cpu"), Table("Tiny", ("GRAM",), (column,), None))
+    systems = ("TRM", "PTRM", "MDLM", "GRAM, deciding")
+    monkeypatch.setitem(TABLES, ("1", "cpu"), Table("Tiny", systems, (column,), None))
     document = tmp_path / "document.md"
     document.write_text("# Results\n")
     places = {"runs": tmp_path / "runs", "results": tmp_path / "results", "document": document}
@@ -256,7 +257,8 @@ def test_uniformity_of_each_system_beside_an_ideal_one(tmp_path: Path, monkeypat
     monkeypatch.setattr(sys, "argv", [*arguments, "--samples", "20"])
     uniformity.main()
     (found,) = json.loads((places["results"] / "uniformity.json").read_text()).values()
-    assert list(found) == ["ideal sampler", *uniformity.COMPARED]
+    assert list(found) == ["ideal sampler", *systems]
+    assert found["TRM"]["rejected"] + found["TRM"]["unsolved"] == pytest.approx(1)  # one answer, twenty times
     assert len({one["inputs"] for one in found.values()}) == 1
     assert found["ideal sampler"]["accuracy"] == 1
     assert "| 4×4 Sudoku | MDLM |" in document.read_text()
@@ -437,7 +439,8 @@ def test_the_written_uniformity_is_that_of_its_records() -> None:
     found = json.loads((tables.RESULTS / "uniformity.json").read_text())
     text = tables.DOCUMENT.read_text()
     assert table_text.insert(text, "uniformity", uniformity.table(found)) == text
-    assert all(list(systems) == ["ideal sampler", *uniformity.COMPARED] for systems in found.values())
+    rows = ["ideal sampler", *TABLES["1", "cpu"].systems]
+    assert all(list(systems) == rows for systems in found.values())
 
 
 def test_the_written_tasks_of_arc_are_those_of_their_records() -> None:

@@ -60,6 +60,8 @@ def test_shipped_weights_and_a_guess() -> None:
     same = gp.models.Direct(task.spec, width=8)
     one = gp.uniformity(same, task, x[:2].expand(2, -1), num_samples=10)
     assert one["accuracy"] < 1
+    assert one["unsolved"] == 1 - one["accuracy"]  # of one answer, ten times
+    assert found["unsolved"] == 0
     with pytest.raises(ValueError, match="no input has 2 to 1 solutions"):
         gp.uniformity(model, task, x, most=1)
 

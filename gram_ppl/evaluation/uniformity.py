@@ -45,7 +45,8 @@ def uniformity(
     Returns:
         ``p_values``, one for each input that counts, uniform on [0, 1] for an ideal sampler; ``rejected``, the share
         below 0.01; ``excess``, the mean of χ² ÷ its expectation, 1 for an ideal sampler; ``inputs``, how many count;
-        ``accuracy``, the share of their answers that hold; ``num_samples``.
+        ``accuracy``, the share of their answers that hold; ``unsolved``, the share of inputs with none that holds, of
+        which the p value says nothing; ``num_samples``.
 
     Raises:
         ValueError: no input has 2 to ``most`` solutions.
@@ -63,7 +64,8 @@ def uniformity(
     for index, answers, holds in zip(kept, task.canonical(tokens), valid, strict=True):
         counts = (answers[holds][:, None] == solutions[index]).all(dim=-1).sum(dim=0)
         judged.append(even(counts, draws, generator))
-    return {"num_samples": num_samples, "accuracy": mean(valid)} | over_inputs(judged)
+    held = {"accuracy": mean(valid), "unsolved": 1 - mean(valid.any(dim=1))}
+    return {"num_samples": num_samples} | held | over_inputs(judged)
 
 
 def over_inputs(judged: Sequence[tuple[float, float]]) -> dict[str, Any]:
