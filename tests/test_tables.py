@@ -258,7 +258,7 @@ def test_uniformity_of_each_system_beside_an_ideal_one(tmp_path: Path, monkeypat
     uniformity.main()
     (found,) = json.loads((places["results"] / "uniformity.json").read_text()).values()
     assert list(found) == ["ideal sampler", *systems]
-    assert found["TRM"]["rejected"] + found["TRM"]["unsolved"] == pytest.approx(1)  # one answer, twenty times
+    assert found["TRM"]["rejected"] == 1  # one answer, twenty times, or none that holds
     assert len({one["inputs"] for one in found.values()}) == 1
     assert found["ideal sampler"]["accuracy"] == 1
     assert "| 4×4 Sudoku | MDLM |" in document.read_text()

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import gram_ppl as gp
-from gram_ppl.evaluation.uniformity import even
+from gram_ppl.evaluation.uniformity import even, over_inputs
 from gram_ppl.reporting import pictures
 
 SCIPY = pytest.importorskip("scipy.stats")
@@ -43,6 +43,14 @@ def test_p_values_are_those_of_chi_square() -> None:
         assert excess == pytest.approx(statistic / 3)
 
 
+def test_no_answer_that_holds_is_rejected() -> None:
+    generator = torch.Generator().manual_seed(0)
+    none, some = even(torch.zeros(4, dtype=torch.int64), 99, generator), even(torch.tensor([5, 5]), 99, generator)
+    assert none[0] == 0
+    found = over_inputs([none, some])
+    assert (found["rejected"], found["inputs"], found["excess"]) == (0.5, 2, 0.0)
+
+
 def test_a_sampler_with_a_favourite_is_found_out() -> None:
     assert (p_values(torch.tensor([3.0, 1.0, 1.0]), 100, 100) < 0.01).double().mean() > 0.9
 
@@ -61,6 +69,7 @@ def test_shipped_weights_and_a_guess() -> None:
     one = gp.uniformity(same, task, x[:2].expand(2, -1), num_samples=10)
     assert one["accuracy"] < 1
     assert one["unsolved"] == 1 - one["accuracy"]  # of one answer, ten times
+    assert one["rejected"] >= one["unsolved"]
     assert found["unsolved"] == 0
     with pytest.raises(ValueError, match="no input has 2 to 1 solutions"):
         gp.uniformity(model, task, x, most=1)

@@ -6,6 +6,7 @@ one: answers that hold are counted by the solution that they are, and χ² says 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,9 +45,9 @@ def uniformity(
 
     Returns:
         ``p_values``, one for each input that counts, uniform on [0, 1] for an ideal sampler; ``rejected``, the share
-        below 0.01; ``excess``, the mean of χ² ÷ its expectation, 1 for an ideal sampler; ``inputs``, how many count;
-        ``accuracy``, the share of their answers that hold; ``unsolved``, the share of inputs with none that holds, of
-        which the p value says nothing; ``num_samples``.
+        below 0.01; ``unsolved``, the share with no answer that holds: its p value is 0; ``excess``, the mean of χ² ÷
+        its expectation over the others, 1 for an ideal sampler; ``inputs``, how many count; ``accuracy``, the share of
+        their answers that hold; ``num_samples``.
 
     Raises:
         ValueError: no input has 2 to ``most`` solutions.
@@ -74,7 +75,7 @@ def over_inputs(judged: Sequence[tuple[float, float]]) -> dict[str, Any]:
     return {
         "inputs": len(judged),
         "rejected": sum(p < LEVEL for p in p_values) / len(judged),
-        "excess": sum(excess) / len(judged),
+        "excess": torch.tensor(excess, dtype=torch.float64).nanmean().item(),
         "p_values": p_values,
     }
 
@@ -83,11 +84,11 @@ def even(counts: Tensor, draws: int, generator: torch.Generator) -> tuple[float,
     """Whether counts ``[S]`` are those of even draws: a p value, and χ² ÷ its expectation.
 
     The p value is the rank of χ² among those of simulated counts, equal ones in random order, so that of even draws it
-    is uniform on [0, 1]; of less than two counts it is uniform whatever they are.
+    is uniform on [0, 1]; of a single count it is uniform whatever that is. Of no count it is 0, and the quotient nan.
     """
     number, size = int(counts.sum()), len(counts)
     if not number:
-        return torch.rand((), generator=generator, dtype=torch.float64).item(), 1.0
+        return 0.0, math.nan
     drawn = torch.randint(size, (draws, number), generator=generator)
     simulated = torch.zeros(draws, size, dtype=torch.int64).scatter_add_(1, drawn, torch.ones_like(drawn))
 
