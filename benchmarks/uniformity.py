@@ -4,7 +4,7 @@
 
 Takes the trained runs of table 1 at the cpu scale, and makes those that are missing. Each input is one test: χ² of its
 answers that hold against even draws. Of an ideal sampler 1 % are rejected at the level of 1 %; how far that strays by
-chance shows the row of an ideal sampler that draws as many answers.
+chance shows the row of an ideal sampler that draws as many answers. An input to which no answer holds is rejected.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from gram_ppl.evaluation.uniformity import even, over_inputs
 from gram_ppl.reporting.pictures import draw_uniformity
 
 IDEAL = "ideal sampler"
-DRAWN = (IDEAL, "Autoregressive", "MDLM", "GRAM", "GRAM, deciding")  # of the others next to all inputs are rejected
+DRAWN = (IDEAL, "Autoregressive", "MDLM", "GRAM", "GRAM, deciding")  # those that are trained to sample
 
 
 def tested(run: Run, samples: int, inputs: int) -> dict[str, Any]:

@@ -65,7 +65,7 @@ def uniformity(
     for index, answers, holds in zip(kept, task.canonical(tokens), valid, strict=True):
         counts = (answers[holds][:, None] == solutions[index]).all(dim=-1).sum(dim=0)
         judged.append(even(counts, draws, generator))
-    held = {"accuracy": mean(valid), "unsolved": 1 - mean(valid.any(dim=1))}
+    held = {"accuracy": mean(valid), "unsolved": mean(~valid.any(dim=1))}
     return {"num_samples": num_samples} | held | over_inputs(judged)
 
 
