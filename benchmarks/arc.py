@@ -7,7 +7,8 @@ and GRAM train on the pairs of one task under 15 augmentations, with as many ope
 answered in all versions, and the two most frequent grids stand (pass@2). All canvases are as large as a grid may be, so
 that no answer is hinted at, and the compiled network is the same for all. Each task is a run in a folder: what is
 finished is not run again, and what was interrupted goes on. Tasks whose figures stand in ``benchmarks/results/``
-already, made with as many operations, count as finished, so that a long night can be several; ``--again`` runs them.
+already count as finished, so that a long night can be several; ``--again`` runs them. Figures of other operations or
+sizes of grids need a folder of their own.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any
 
 from table_runs import Run
 from table_text import markdown, publish, written
-from tables import DOCUMENT, RESULTS, ROOT, carry_out
+from tables import DOCUMENT, RESULTS, ROOT, at_least_one, carry_out
 
 import gram_ppl as gp
 from gram_ppl import presets
@@ -29,7 +30,7 @@ from gram_ppl import presets
 SYSTEMS = ("TRM", "GRAM")
 FAST = {"model.transitions": 1, "model.low_steps": 1, "fit.lr": 4e-3, "fit.compile": True}  # many cheap updates
 MEANS = ("pass_at_1", "pass_at_2", "parameters", "updates", "train_seconds")  # over tasks
-KEPT = ("column", "system", "seed", "teraflop", *MEANS, "inputs", "inputs_pass_at_2", "commit", "device")
+KEPT = ("column", "system", "seed", *MEANS, "inputs", "inputs_pass_at_2", "commit", "device")
 
 
 def runs_of(data: Path, largest: int, root: Path, teraflop: float) -> list[Run]:
@@ -57,21 +58,27 @@ def main() -> None:
     """Run what is missing, write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of the public set")
-    parser.add_argument("--largest", type=int, default=10, help="rows or columns of a grid, at most")
+    parser.add_argument("--largest", type=at_least_one, default=10, help="rows or columns of a grid, at most")
     parser.add_argument("--teraflop", type=float, default=2.0, help="of training a task, in matrix products")
     parser.add_argument("--tasks", type=int, help="only so many, the first by name")
-    parser.add_argument("--jobs", type=int, default=2, help="runs side by side, a thread each")
+    parser.add_argument("--jobs", type=at_least_one, default=2, help="runs side by side, a thread each")
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "arc", help="folder of the runs")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--document", type=Path, default=DOCUMENT)
     parser.add_argument("--again", action="store_true", help="also what has been written into the results already")
     given = parser.parse_args()
-    runs = runs_of(given.data, given.largest, given.out, given.teraflop)
-    known = {} if given.again else written(given.results, "arc")
-    done = {key: record for key, record in known.items() if record["teraflop"] == given.teraflop}
-    failed = carry_out(runs[: given.tasks and given.tasks * len(SYSTEMS)], given.jobs, done)
-    made = {run.key: {name: metrics[name] for name in KEPT} for run in runs if (metrics := run.metrics())}
-    records = [found for run in runs if (found := made.get(run.key, done.get(run.key)))]
+    shared = {"teraflop": given.teraflop, "largest": given.largest}
+    known = written(given.results, "arc")
+    if any(record[name] != value for record in known.values() for name, value in shared.items()):
+        parser.error(f"{given.results} has figures of other operations or grids; name another --results and --document")
+    try:
+        runs = runs_of(given.data, given.largest, given.out, given.teraflop)
+    except (OSError, ValueError) as error:
+        parser.error(f"--data: {error}")
+    chosen = runs[: None if given.tasks is None else given.tasks * len(SYSTEMS)]
+    failed = carry_out(chosen, given.jobs, () if given.again else known)
+    made = {run.key: shared | {name: metrics[name] for name in KEPT} for run in runs if (metrics := run.metrics())}
+    records = list((known | made).values())
     text = table(records, len(runs) // len(SYSTEMS))
     if records:
         publish(given.results, given.document, "arc", records, text)

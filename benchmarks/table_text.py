@@ -99,9 +99,10 @@ def _published(figures: tuple[float, ...] | None) -> str:
     return "" if figures is None else " / ".join(f"{figure:g}" for figure in figures)
 
 
-def publish(results: Path, document: Path, mark: str, records: Sequence[Mapping[str, Any]], text: str) -> None:
+def publish(results: Path, document: Path, mark: str, records: Any, text: str) -> None:
     """Write the records as JSON, named after the mark, and the text between the marks of the document."""
-    results.mkdir(parents=True, exist_ok=True)
+    for folder in (results, document.parent):
+        folder.mkdir(parents=True, exist_ok=True)
     path = results / f"{mark.replace(' ', '_')}.json"
     path.write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
     old = document.read_text(encoding="utf-8") if document.exists() else "# Results\n"

@@ -103,6 +103,13 @@ def write(number: str, scale: str, table: Table, runs: Sequence[Run], results: P
     return text
 
 
+def at_least_one(text: str) -> int:
+    """A whole number of an option that counts something."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number, at least 1, found {text!r}")
+    return int(text)
+
+
 def main() -> None:
     """Run what is missing, write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -110,11 +117,11 @@ def main() -> None:
         "table", choices=sorted({number for number, _ in TABLES}), help="number in the paper, 4 is a figure; or ours"
     )
     parser.add_argument("--scale", choices=["cpu", "laptop", "paper"], default="cpu")
-    parser.add_argument("--seeds", type=int, default=1, help="runs of each system, from seed 0")
+    parser.add_argument("--seeds", type=at_least_one, default=1, help="runs of each system, from seed 0")
     parser.add_argument(
         "--teraflop", type=float, help="of training a run, in matrix products; the table's own if not given"
     )
-    parser.add_argument("--jobs", type=int, default=2, help="runs side by side, a thread each")
+    parser.add_argument("--jobs", type=at_least_one, default=2, help="runs side by side, a thread each")
     parser.add_argument("--system", action="append", help="only this row; repeat")
     parser.add_argument("--column", action="append", help="only this column, by the name of its folder; repeat")
     parser.add_argument(

@@ -22,8 +22,8 @@ from typing import Any
 import torch
 from table_columns import TABLES
 from table_runs import Run, rolled_out
-from table_text import insert, markdown
-from tables import DOCUMENT, RESULTS, ROOT, carry_out, runs_of
+from table_text import markdown, publish
+from tables import DOCUMENT, RESULTS, ROOT, at_least_one, carry_out, runs_of
 
 import gram_ppl as gp
 from gram_ppl.evaluation.uniformity import even, over_inputs
@@ -58,7 +58,7 @@ def table(found: dict[str, dict[str, dict[str, Any]]]) -> str:
     header = ("", "", "inputs", "answers each", "that hold", "none holds", "rejected at 1 %", "χ² ÷ its expectation")
     rows = [
         [title, system, f"{one['inputs']}", f"{one['num_samples']}", f"{one['accuracy']:.3f}", f"{one['unsolved']:.3f}",
-         f"{one['rejected']:.3f}", f"{one['excess']:.2f}"]
+         f"{one['rejected']:.3f}", "" if one["excess"] is None else f"{one['excess']:.2f}"]
         for title, systems in found.items() for system, one in systems.items()
     ]  # fmt: skip
     return markdown(header, rows)
@@ -68,13 +68,13 @@ def main() -> None:
     """All systems on all tasks."""
     whole = TABLES["1", "cpu"]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--samples", type=int, default=100, help="answers to each input")
-    parser.add_argument("--inputs", type=int, default=200, help="test inputs; those with 2 to 50 solutions count")
+    parser.add_argument("--samples", type=at_least_one, default=100, help="answers to each input")
+    parser.add_argument("--inputs", type=at_least_one, default=200, help="of the test; 2 to 50 solutions count")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--teraflop", type=float, help="of training a run; table 1's if not given")
     names = [column.name for column in whole.columns]
     parser.add_argument("--column", action="append", choices=names, help="only this task; repeat")
-    parser.add_argument("--jobs", type=int, default=2, help="runs side by side, a thread each")
+    parser.add_argument("--jobs", type=at_least_one, default=2, help="runs side by side, a thread each")
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "tables" / "cpu", help="folder of the runs")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--document", type=Path, default=DOCUMENT)
@@ -97,12 +97,10 @@ def main() -> None:
         systems = {IDEAL: ideal(first, given.samples, given.inputs)}
         systems |= {name: judged[column.name, name] for name in whole.rows(column)}
         found[column.title] = systems
-        drawn = {name: systems[name] for name in DRAWN if name in systems}
+    publish(given.results, given.document, "uniformity", found, table(found))
+    for column in columns:
+        drawn = {name: found[column.title][name] for name in DRAWN if name in found[column.title]}
         draw_uniformity(drawn, given.document.parent / f"uniformity_{column.name}.png")
-    given.results.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    old = given.document.read_text(encoding="utf-8")
-    given.document.write_text(insert(old, "uniformity", table(found)), encoding="utf-8")
 
 
 if __name__ == "__main__":

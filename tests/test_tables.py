@@ -319,7 +319,9 @@ def test_pictures_are_judged_with_the_files_that_are_given(
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_model_for_each_small_task_of_arc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_for_each_small_task_of_arc(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     for part, names in (("training", ["a"]), ("evaluation", ["b", "c", "large"])):
         (tmp_path / "data" / part).mkdir(parents=True)
         for k, name in enumerate(names):
@@ -349,9 +351,21 @@ def test_a_model_for_each_small_task_of_arc(tmp_path: Path, monkeypatch: pytest.
     arc.main()  # nothing to run: the figures stand there
     assert not (tmp_path / "runs").exists()
     assert (json.loads((tmp_path / "arc.json").read_text()), (tmp_path / "document.md").read_text()) == (found, shown)
-    monkeypatch.setattr(sys, "argv", ["arc.py", *arguments, "--teraflop", "2e-6", "--tasks", "0"])
+    monkeypatch.setattr(sys, "argv", ["arc.py", *arguments, "--teraflop", "1e-6", "--tasks", "0", "--again"])
     arc.main()
-    assert json.loads((tmp_path / "arc.json").read_text()) == found  # of another length, and nothing instead
+    assert json.loads((tmp_path / "arc.json").read_text()) == found
+    for others, sentence in (
+        (["--teraflop", "2e-6"], "has figures of other operations or grids"),
+        (["--teraflop", "1e-6", "--largest", "5"], "has figures of other operations or grids"),
+        (["--teraflop", "1e-6", "--jobs", "0"], "expected a whole number, at least 1, found '0'"),
+        (["--teraflop", "1e-6", "--data", "nowhere"], "--data: "),
+    ):
+        monkeypatch.setattr(sys, "argv", ["arc.py", *arguments, *others])
+        with pytest.raises(SystemExit) as stopped:
+            arc.main()
+        assert stopped.value.code == 2
+        assert sentence in capsys.readouterr().err
+    assert json.loads((tmp_path / "arc.json").read_text()) == found
 
 
 def test_what_was_written_elsewhere_is_kept_and_not_run_again(

@@ -49,6 +49,7 @@ def test_no_answer_that_holds_is_rejected() -> None:
     assert none[0] == 0
     found = over_inputs([none, some])
     assert (found["rejected"], found["inputs"], found["excess"]) == (0.5, 2, 0.0)
+    assert over_inputs([none])["excess"] is None
 
 
 def test_a_sampler_with_a_favourite_is_found_out() -> None:
@@ -71,8 +72,20 @@ def test_shipped_weights_and_a_guess() -> None:
     assert one["unsolved"] == 1 - one["accuracy"]  # of one answer, ten times
     assert one["rejected"] >= one["unsolved"]
     assert found["unsolved"] == 0
+    assert gp.uniformity(same, task, x[:2].tolist(), num_samples=10) == gp.uniformity(same, task, x[:2], num_samples=10)
     with pytest.raises(ValueError, match="no input has 2 to 1 solutions"):
         gp.uniformity(model, task, x, most=1)
+    with pytest.raises(ValueError, match="draws must be at least 1, got -1"):
+        gp.uniformity(model, task, x, draws=-1)
+
+
+def test_too_many_solutions_are_not_listed() -> None:
+    """One clue leaves some 7e20."""
+    model, _, task, _ = gp.pretrained("sudoku9")
+    x = torch.zeros(1, 81, dtype=torch.int64)
+    x[0, 0] = 1
+    with pytest.raises(ValueError, match="no input has 2 to 50 solutions"):
+        gp.uniformity(model, task, x)
 
 
 def test_picture(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import inspect
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -86,8 +85,7 @@ def pasted(task: Task, text: str) -> Puzzle:
 def count(task: Task, x: Tensor) -> tuple[int, bool]:
     """How many solutions an input has, and whether that is the exact number or only a lower bound."""
     if type(task).num_solutions is Task.num_solutions and "limit" in inspect.signature(task.solutions).parameters:
-        listed: Any = task.solutions
-        number = len(listed(x, limit=COUNTED + 1))
+        number = len(task.first_solutions(x, COUNTED + 1))
         return min(number, COUNTED), number <= COUNTED
     return task.num_solutions(x), True
 

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from ..inference.rollout import rollout
+from ..program.model import as_tokens
+from ..runtime.arguments import whole
 from ..runtime.precision import mean
 from ..tasks.base import Task
 
@@ -36,24 +38,26 @@ def uniformity(
     Args:
         model: the program.
         task: lists the solutions.
-        x: inputs ``[B, L_in]``; the task's test split if not given. Those with 2 to ``most`` solutions count.
+        x: inputs ``[B, L_in]``, also an array or lists; the task's test split if not given. Those with 2 to ``most``
+            solutions count.
         num_samples: N, trajectories of each input.
         most: solutions of an input.
-        draws: simulated counts of an ideal sampler behind each p value.
+        draws: simulated counts of an ideal sampler behind each p value; with fewer than 99 none is surely below 0.01.
         seed: of trajectories and simulated counts.
         options: of :func:`gram_ppl.rollout`.
 
     Returns:
         ``p_values``, one for each input that counts, uniform on [0, 1] for an ideal sampler; ``rejected``, the share
         below 0.01; ``unsolved``, the share with no answer that holds: its p value is 0; ``excess``, the mean of χ² ÷
-        its expectation over the others, 1 for an ideal sampler; ``inputs``, how many count; ``accuracy``, the share of
-        their answers that hold; ``num_samples``.
+        its expectation over the others, 1 for an ideal sampler, None if there are none; ``inputs``, how many count;
+        ``accuracy``, the share of their answers that hold; ``num_samples``.
 
     Raises:
-        ValueError: no input has 2 to ``most`` solutions.
+        ValueError: no input has 2 to ``most`` solutions; an argument that can't be.
     """
-    x = task.inputs("test") if x is None else x
-    solutions = [task.canonical(task.solutions(row)) for row in x.cpu()]
+    whole(num_samples=num_samples, draws=draws)
+    x = task.inputs("test") if x is None else as_tokens("x", x, model)
+    solutions = [task.canonical(task.first_solutions(row, most + 1)) for row in x.cpu()]
     kept = [index for index, found in enumerate(solutions) if 2 <= len(found) <= most]
     if not kept:
         raise ValueError(f"no input has 2 to {most} solutions: there is no distribution to compare with")
@@ -71,11 +75,11 @@ def uniformity(
 
 def over_inputs(judged: Sequence[tuple[float, float]]) -> dict[str, Any]:
     """``inputs``, ``rejected``, ``excess`` and ``p_values`` of :func:`uniformity`, of what :func:`even` said."""
-    p_values, excess = ([pair[k] for pair in judged] for k in (0, 1))
+    p_values, excess = ([pair[k] for pair in judged if not math.isnan(pair[k])] for k in (0, 1))
     return {
         "inputs": len(judged),
         "rejected": sum(p < LEVEL for p in p_values) / len(judged),
-        "excess": torch.tensor(excess, dtype=torch.float64).nanmean().item(),
+        "excess": sum(excess) / len(excess) if excess else None,
         "p_values": p_values,
     }
 

@@ -40,7 +40,7 @@ def pretrained(name: str) -> Pretrained:
         ValueError: there are no weights of that name.
         CheckpointError: they are damaged.
     """
-    folder = located(f"{PRETRAINED}{name.removeprefix(PRETRAINED)}")
+    folder = located(f"{PRETRAINED}{str(name).removeprefix(PRETRAINED)}")
     card = Card.read(folder)
     if card is None or digest(folder / MODEL_FILE) != card.sha256:
         raise CheckpointError(f"{folder / MODEL_FILE}: these are not the weights that the card tells of")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABCMeta, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -123,6 +124,14 @@ class Task(metaclass=_TaskMeta):
             NotImplementedError: the task has no exact solver that does.
         """
         raise NotImplementedError(f"{type(self).__name__} draws no answers among candidates")
+
+    def first_solutions(self, x: Tensor, limit: int) -> Tensor:
+        """At most ``limit`` solutions of one input; where ``solutions`` takes a limit, no more are looked for."""
+        listed: Any = self.solutions
+        if "limit" in inspect.signature(listed).parameters:
+            found: Tensor = listed(x, limit=limit)
+            return found
+        return self.solutions(x)[:limit]
 
     def num_solutions(self, x: Tensor) -> int:
         """How many there are; tasks that can count without listing do so."""

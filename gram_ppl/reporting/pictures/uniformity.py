@@ -22,7 +22,7 @@ def draw_uniformity(found: Mapping[str, Mapping[str, Any]], path: str | Path) ->
     if not found:
         raise ValueError("there is no uniformity to draw")
     figure, (axes,) = canvas(5, 4.4)
-    axes.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1.2, label="ideal sampler")
+    axes.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1.2, label="uniform")
     for colour, (name, result) in zip(
         (BLUE, ORANGE, GREEN, RED, PURPLE, SKY) * len(found), found.items(), strict=False
     ):
