@@ -34,7 +34,8 @@ KEPT = ("column", "system", "seed", *MEANS, "inputs", "inputs_pass_at_2", "commi
 
 
 def runs_of(data: Path, largest: int, root: Path, teraflop: float) -> list[Run]:
-    """A run for each task and system."""
+    """A run for each task and system, in a folder of their length and size."""
+    root = root / f"{teraflop:g}-{largest}"
     small = gp.tasks.ARC(1, data, largest=largest)
     names = dict.fromkeys(question.task for question in small.questions("test"))
     shared = {"task.root": str(data), "task.canvas": largest, **FAST}

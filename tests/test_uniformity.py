@@ -86,6 +86,10 @@ def test_too_many_solutions_are_not_listed() -> None:
     x[0, 0] = 1
     with pytest.raises(ValueError, match="no input has 2 to 50 solutions"):
         gp.uniformity(model, task, x)
+    assert len(task.first_solutions(x[0], 3)) == 3
+    queens = gp.pretrained("queens8").task
+    empty = torch.zeros(8, dtype=torch.int64)
+    assert queens.first_solutions(empty, 3).equal(queens.solutions(empty)[:3])  # takes no limit
 
 
 def test_picture(tmp_path: Path) -> None:
