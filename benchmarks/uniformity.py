@@ -45,7 +45,7 @@ def tested(run: Run, samples: int, inputs: int) -> dict[str, Any]:
 def ideal(run: Run, samples: int, inputs: int, most: int = 50, draws: int = 999) -> dict[str, Any]:
     """Even draws from the solutions of the same inputs."""
     task = run.task()
-    sizes = [len(task.solutions(x)) for x in task.inputs("test")[:inputs]]
+    sizes = [len(task.first_solutions(x, most + 1)) for x in task.inputs("test")[:inputs]]
     sizes = [size for size in sizes if 2 <= size <= most]
     generator = torch.Generator().manual_seed(run.seed)
     drawn = (torch.randint(size, (samples,), generator=generator).bincount(minlength=size) for size in sizes)

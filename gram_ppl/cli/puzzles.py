@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import sys
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..tasks.base import Puzzle, Task
+from ..tasks.base import Puzzle, Task, takes_limit
 
 STDIN = "-"
 COUNTED = 10_000  # solutions that are listed in order to count them
@@ -84,7 +83,7 @@ def pasted(task: Task, text: str) -> Puzzle:
 
 def count(task: Task, x: Tensor) -> tuple[int, bool]:
     """How many solutions an input has, and whether that is the exact number or only a lower bound."""
-    if type(task).num_solutions is Task.num_solutions and "limit" in inspect.signature(task.solutions).parameters:
+    if type(task).num_solutions is Task.num_solutions and takes_limit(task):
         number = len(task.first_solutions(x, COUNTED + 1))
         return min(number, COUNTED), number <= COUNTED
     return task.num_solutions(x), True

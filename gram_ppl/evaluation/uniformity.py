@@ -6,7 +6,6 @@ one: answers that hold are counted by the solution that they are, and χ² says 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -55,7 +54,7 @@ def uniformity(
     Raises:
         ValueError: no input has 2 to ``most`` solutions; an argument that can't be.
     """
-    whole(num_samples=num_samples, draws=draws)
+    whole(draws=draws)
     x = task.inputs("test") if x is None else as_tokens("x", x, model)
     solutions = [task.canonical(task.first_solutions(row, most + 1)) for row in x.cpu()]
     kept = [index for index, found in enumerate(solutions) if 2 <= len(found) <= most]
@@ -73,9 +72,10 @@ def uniformity(
     return {"num_samples": num_samples} | held | over_inputs(judged)
 
 
-def over_inputs(judged: Sequence[tuple[float, float]]) -> dict[str, Any]:
+def over_inputs(judged: Sequence[tuple[float, float | None]]) -> dict[str, Any]:
     """``inputs``, ``rejected``, ``excess`` and ``p_values`` of :func:`uniformity`, of what :func:`even` said."""
-    p_values, excess = ([pair[k] for pair in judged if not math.isnan(pair[k])] for k in (0, 1))
+    p_values = [p for p, _ in judged]
+    excess = [quotient for _, quotient in judged if quotient is not None]
     return {
         "inputs": len(judged),
         "rejected": sum(p < LEVEL for p in p_values) / len(judged),
@@ -84,15 +84,15 @@ def over_inputs(judged: Sequence[tuple[float, float]]) -> dict[str, Any]:
     }
 
 
-def even(counts: Tensor, draws: int, generator: torch.Generator) -> tuple[float, float]:
+def even(counts: Tensor, draws: int, generator: torch.Generator) -> tuple[float, float | None]:
     """Whether counts ``[S]`` are those of even draws: a p value, and χ² ÷ its expectation.
 
     The p value is the rank of χ² among those of simulated counts, equal ones in random order, so that of even draws it
-    is uniform on [0, 1]; of a single count it is uniform whatever that is. Of no count it is 0, and the quotient nan.
+    is uniform on [0, 1]; of a single count it is uniform whatever that is. Of no count it is 0, without a quotient.
     """
     number, size = int(counts.sum()), len(counts)
     if not number:
-        return 0.0, math.nan
+        return 0.0, None
     drawn = torch.randint(size, (draws, number), generator=generator)
     simulated = torch.zeros(draws, size, dtype=torch.int64).scatter_add_(1, drawn, torch.ones_like(drawn))
 

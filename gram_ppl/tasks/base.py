@@ -126,12 +126,12 @@ class Task(metaclass=_TaskMeta):
         raise NotImplementedError(f"{type(self).__name__} draws no answers among candidates")
 
     def first_solutions(self, x: Tensor, limit: int) -> Tensor:
-        """At most ``limit`` solutions of one input; where ``solutions`` takes a limit, no more are looked for."""
-        listed: Any = self.solutions
-        if "limit" in inspect.signature(listed).parameters:
-            found: Tensor = listed(x, limit=limit)
-            return found
-        return self.solutions(x)[:limit]
+        """At most ``limit`` solutions of one input, ``[L_in] -> [S, L_out]`` int64.
+
+        Where ``solutions`` takes a limit, no more are looked for.
+        """
+        listed: Callable[..., Tensor] = self.solutions
+        return listed(x, limit=limit) if takes_limit(self) else listed(x)[:limit]
 
     def num_solutions(self, x: Tensor) -> int:
         """How many there are; tasks that can count without listing do so."""
@@ -242,3 +242,8 @@ class Task(metaclass=_TaskMeta):
     def scene(self, x: Tensor) -> Scene:
         """How the answers to an input ``[L_in]`` are laid out on a page; by default their tokens in a grid."""
         return tokens(self.spec.len_out, self.spec.vocab_out)
+
+
+def takes_limit(task: Task) -> bool:
+    """Whether a task's ``solutions`` can stop early."""
+    return "limit" in inspect.signature(task.solutions).parameters
